@@ -1,0 +1,76 @@
+"""The subject of `kafka_state`: one virtual object on the embedded engine, as a user writes it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from benchmarks._measured import Measured
+from benchmarks.kafka_state_workload import CLIENT_OPTIONS, KEYS, Driver, Moved, after
+from streamstate import App, ObjectContext, Start, StateKey, VirtualObject, subscribe
+from streamstate.storage import open_store
+from streamstate_kafka import Kafka
+
+DRIVER = StateKey[Driver]("driver")
+POLL_S = 0.002  # how late the end may be seen; a run takes more than a second
+
+
+@dataclass(slots=True)
+class Progress:
+    """What the handler has seen in this process; says when to stop, not what is durable."""
+
+    started: float = 0.0
+    moves: int = 0
+
+
+def build(bootstrap_servers: str, topic: str, progress: Progress) -> App:
+    drivers = VirtualObject("Driver")
+
+    @subscribe(topic, start=Start.earliest())
+    @drivers.handler
+    async def moved(ctx: ObjectContext, move: Moved) -> None:
+        if not progress.moves:
+            progress.started = time.perf_counter()
+        progress.moves += 1
+        ctx.set(DRIVER, after(await ctx.get(DRIVER), move))
+
+    kafka = Kafka(bootstrap_servers, options=CLIENT_OPTIONS)
+    return App([drivers], name="kafka-state", connectors=[kafka])
+
+
+async def run_subject(bootstrap_servers: str, topic: str, records: int, directory: Path) -> float:
+    """Events per second from the first record handled to the last commit done.
+
+    The end is taken after the engine has drained and closed its store, so nothing of it is left out.
+    """
+    progress = Progress()
+    app = build(bootstrap_servers, topic, progress)
+    async with app.run_embedded(directory):
+        while progress.moves < records:  # noqa: ASYNC110 - an event of this loop is not for handlers to set
+            await asyncio.sleep(POLL_S)
+    return records / (time.perf_counter() - progress.started)
+
+
+def totals(directory: Path) -> dict[str, int]:
+    """What is durable, added up: read from the store after the engine has closed it."""
+    store = open_store(directory)
+    try:
+        states = [store.state("Driver", f"driver-{number}") for number in range(KEYS)]
+    finally:
+        store.close()
+    drivers = [msgspec.json.decode(state["driver"], type=Driver) for state in states if state]
+    return {"moves": sum(driver.moves for driver in drivers), "metres": sum(driver.metres for driver in drivers)}
+
+
+def main(bootstrap_servers: str, topic: str, records: str, directory: str) -> None:
+    events_per_s = asyncio.run(run_subject(bootstrap_servers, topic, int(records), Path(directory)))
+    print(msgspec.json.encode(Measured(events_per_s, totals(Path(directory)))).decode())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

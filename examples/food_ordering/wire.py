@@ -1,0 +1,192 @@
+"""What the world outside the application knows of Kafka: publish, listen, and read a topic to its end.
+
+Plain confluent-kafka, with nothing of streamstate: the simulators and the checker must not share its mistakes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import msgspec
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+MESSAGE_ID_HEADER = "streamstate-message-id"  # the same on every attempt to publish one message
+PARTITIONS = 4
+ANSWER_S_MAX = 10.0
+POLL_S = 0.05  # `consume` waits this long for a full batch
+# What matters is raised; that the broker of a demo ends before its clients is no news.
+QUIET = {"log_level": 2, "log.connection.close": False}
+
+
+class Event(NamedTuple):
+    """One record; `message_id` is empty where a simulator wrote it."""
+
+    topic: str
+    key: str
+    value: bytes
+    message_id: str
+
+
+class Wire:
+    """The connection of all simulators: one producer, one consumer. `run` feeds the listeners.
+
+    Args:
+        bootstrap: `host:port` of the cluster.
+        prefix: stands before the name of every topic.
+
+    Attributes:
+        repeated: messages that arrived again, under an id that was seen before; listeners get each once.
+    """
+
+    def __init__(self, bootstrap: str, prefix: str = "") -> None:
+        self._bootstrap = bootstrap
+        self._prefix = prefix
+        settings = {"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 2}
+        self._producer = Producer({**settings, **QUIET})
+        self._listeners: dict[str, list[asyncio.Queue[Event]]] = {}
+        self._seen: set[str] = set()
+        self._undelivered: KafkaError | None = None
+        self.repeated = 0
+
+    def publish(self, topic: str, value: msgspec.Struct, *, key: str) -> None:
+        """Publish in the order of the calls.
+
+        Raises:
+            KafkaException: this message, or one before it, was not taken.
+        """
+        self._producer.produce(
+            self._prefix + topic, msgspec.json.encode(value), key=key.encode(), on_delivery=self._delivered
+        )
+        self._producer.poll(0)
+        if self._undelivered is not None:
+            raise KafkaException(self._undelivered)
+
+    async def flush(self) -> None:
+        """Return when everything published has been taken."""
+        left = await asyncio.to_thread(self._producer.flush, ANSWER_S_MAX)
+        if self._undelivered is not None:
+            raise KafkaException(self._undelivered)
+        if left:
+            raise TimeoutError(f"{left} messages were not taken by {self._bootstrap} in {ANSWER_S_MAX:.0f} s")
+
+    def listen(self, topic: str) -> asyncio.Queue[Event]:
+        """All events of a topic from its beginning, each once; to be called before `run`."""
+        queue: asyncio.Queue[Event] = asyncio.Queue()
+        self._listeners.setdefault(self._prefix + topic, []).append(queue)
+        return queue
+
+    async def run(self) -> None:
+        """Feed the listeners until cancelled."""
+        # All calls of a consumer on one thread of its own: it must not be closed while another thread polls it.
+        with ThreadPoolExecutor(1, thread_name_prefix="wire") as thread:
+            loop = asyncio.get_running_loop()
+            consumer = await loop.run_in_executor(thread, _reader, self._bootstrap, list(self._listeners))
+            try:
+                while True:
+                    for event in await loop.run_in_executor(thread, _poll, consumer):
+                        self._hand_out(event)
+            finally:
+                thread.submit(consumer.close)
+
+    def _hand_out(self, event: Event) -> None:
+        if event.message_id:
+            if event.message_id in self._seen:
+                self.repeated += 1
+                return
+            self._seen.add(event.message_id)
+        for queue in self._listeners[event.topic]:
+            queue.put_nowait(event)
+
+    def _delivered(self, error: KafkaError | None, _message: Message) -> None:
+        if error is not None and self._undelivered is None:
+            self._undelivered = error
+
+
+def read_to_end(bootstrap: str, topics: Sequence[str]) -> list[Event]:
+    """Every record of these topics that is there now, in order per partition, repetitions included."""
+    consumer = _reader(bootstrap, topics, {"enable.partition.eof": True})
+    open_partitions = {(partition.topic, partition.partition) for partition in consumer.assignment()}
+    events: list[Event] = []
+    deadline_s = time.monotonic() + ANSWER_S_MAX
+    try:
+        while open_partitions:
+            messages = consumer.consume(1_000, POLL_S)
+            if messages:
+                deadline_s = time.monotonic() + ANSWER_S_MAX
+            elif time.monotonic() > deadline_s:
+                raise TimeoutError(f"{bootstrap} sent nothing for {ANSWER_S_MAX:.0f} s of {sorted(open_partitions)}")
+            for message in messages:
+                error = message.error()
+                if error is not None and error.name() == "_PARTITION_EOF":
+                    open_partitions.discard((str(message.topic()), int(message.partition() or 0)))
+                else:
+                    events.extend(_events([message]))
+    finally:
+        consumer.close()
+    return events
+
+
+def create_topics(bootstrap: str, topics: Sequence[str]) -> None:
+    """Make the topics on a real cluster; those that are there already stay as they are.
+
+    Raises:
+        KafkaException: the cluster does not answer, or refuses.
+    """
+    admin = AdminClient({"bootstrap.servers": bootstrap, **QUIET})
+    there = admin.list_topics(timeout=ANSWER_S_MAX).topics
+    missing = [NewTopic(topic, PARTITIONS, 1) for topic in topics if topic not in there]
+    for made in admin.create_topics(missing, operation_timeout=ANSWER_S_MAX).values() if missing else ():
+        made.result(ANSWER_S_MAX)
+
+
+def _reader(bootstrap: str, topics: Sequence[str], options: dict[str, Any] | None = None) -> Consumer:
+    settings = {"bootstrap.servers": bootstrap, "group.id": "food-ordering-world", "enable.auto.commit": False}
+    consumer = Consumer({**settings, **QUIET, **(options or {})})
+    try:
+        partitions = [
+            TopicPartition(topic, number, OFFSET_BEGINNING)
+            for topic in topics
+            for number in consumer.list_topics(topic, ANSWER_S_MAX).topics[topic].partitions
+        ]
+        consumer.assign(partitions)
+    except KafkaException:
+        consumer.close()
+        raise
+    return consumer
+
+
+def _poll(consumer: Consumer) -> list[Event]:
+    return _events(consumer.consume(500, POLL_S))
+
+
+def _events(messages: Sequence[Message]) -> list[Event]:
+    events = []
+    for message in messages:
+        error = message.error()
+        if error is not None:
+            if error.retriable():
+                continue
+            raise KafkaException(error)
+        headers = dict(message.headers() or [])
+        events.append(
+            Event(
+                topic=message.topic() or "",
+                key=_text(message.key()),
+                value=_raw(message.value()),
+                message_id=_text(headers.get(MESSAGE_ID_HEADER)),
+            )
+        )
+    return events
+
+
+def _raw(value: str | bytes | None) -> bytes:
+    return value.encode() if isinstance(value, str) else value or b""
+
+
+def _text(value: str | bytes | None) -> str:
+    return _raw(value).decode()

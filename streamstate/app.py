@@ -1,0 +1,150 @@
+"""The App: the one place that knows all parts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from streamstate.definitions import Program, Service, SubscriptionSpec, VirtualObject, Workflow, freeze
+from streamstate.engine import Engine, EngineOptions, LocalClient
+from streamstate.errors import DefinitionError
+from streamstate.ingress import Connector, Feed, PartitionId
+from streamstate.storage import PositionId, SqliteStore, Store
+
+Lifespan = Callable[["App"], AbstractAsyncContextManager[Any]]
+
+DATA_DEFAULT = Path(".streamstate")
+
+
+class Running:
+    """An App that runs.
+
+    Attributes:
+        client: calls its handlers in this process.
+        engine: the embedded engine. feeds: its subscriptions at work, by name.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.client = LocalClient(engine)
+        self.feeds: dict[str, Feed] = {}
+
+    def committed(self, positions: dict[PositionId, int]) -> None:
+        """These source positions are durable: tell the consumer groups."""
+        by_feed: dict[str, dict[PartitionId, int]] = {}
+        for (subscription, topic, topic_id, partition), offset in positions.items():
+            by_feed.setdefault(subscription, {})[PartitionId(topic, topic_id, partition)] = offset
+        for name, reported in by_feed.items():
+            feed = self.feeds.get(name)
+            if feed is not None:
+                feed.report(reported)
+
+    async def failed(self) -> NoReturn:
+        """Wait for the engine to fail; raises what it failed with."""
+        await self.engine.failed()
+
+
+class App:
+    """A program: definitions, and the clusters that its events come from.
+
+    Args:
+        definitions: services, virtual objects and workflows; what is not here does not exist.
+        name: the identity of the program's subscriptions; never change it while data is kept.
+        connectors: one per cluster; each has a name of its own.
+        lifespan: an async context manager around the run, for clients that steps share.
+
+    Raises:
+        DefinitionError: a mistake in the definitions, or a subscription whose cluster is not there.
+    """
+
+    def __init__(
+        self,
+        definitions: Sequence[Service | VirtualObject | Workflow],
+        *,
+        name: str,
+        connectors: Sequence[Connector] = (),
+        lifespan: Lifespan | None = None,
+    ) -> None:
+        self.name = name
+        self.program: Program = freeze(name, definitions)
+        self.connectors: dict[str, Connector] = {}
+        for connector in connectors:
+            if connector.name in self.connectors:
+                raise DefinitionError(f"App {name!r} has two connectors named {connector.name!r}; give one of them another name")
+            self.connectors[connector.name] = connector
+        self.lifespan = lifespan
+        for subscription in self.program.subscriptions:
+            if self.connectors:
+                self.connector_of(subscription)
+
+    def connector_of(self, subscription: SubscriptionSpec) -> Connector:
+        """The cluster that a subscription reads.
+
+        Raises:
+            DefinitionError: it is not there, or there are several and the subscription does not say which.
+        """
+        if subscription.cluster is None and len(self.connectors) == 1:
+            return next(iter(self.connectors.values()))
+        if subscription.cluster in self.connectors:
+            return self.connectors[subscription.cluster]
+        there = ", ".join(repr(name) for name in self.connectors) or "none"
+        wanted = "names no cluster" if subscription.cluster is None else f"is on cluster {subscription.cluster!r}"
+        raise DefinitionError(
+            f"subscription {subscription.name} {wanted}; App {self.name!r} has: {there}. Pass "
+            f"App(…, connectors=[Kafka(…)]) or @subscribe(…, cluster=…) — at {subscription.site}"
+        )
+
+    @asynccontextmanager
+    async def embedded(
+        self,
+        data: Path | Store = DATA_DEFAULT,
+        *,
+        options: EngineOptions | None = None,
+        connectors: Sequence[Connector] | None = None,
+    ) -> AsyncIterator[Running]:
+        """Run on the embedded engine, in this process.
+
+        Args:
+            data: the data directory; made if it is not there. Or an open store.
+            options: of the engine.
+            connectors: used instead of the App's own.
+
+        Raises:
+            StorageError: the data directory cannot be used.
+            SourceError: a cluster or a topic of a subscription cannot be read.
+        """
+        async with AsyncExitStack() as stack:
+            if self.lifespan is not None:
+                await stack.enter_async_context(self.lifespan(self))
+            store = SqliteStore.open(data) if isinstance(data, Path) else data
+            stack.callback(store.close)
+            clusters = self.connectors if connectors is None else {each.name: each for each in connectors}
+            engine = Engine(
+                self.program,
+                store,
+                options=options or EngineOptions(),
+                sinks={name: connector.sink() for name, connector in clusters.items()},
+                committed=lambda positions: running.committed(positions),
+            )
+            running = Running(engine)
+            await engine.start()
+            stack.push_async_callback(engine.stop)
+            for subscription in self.program.subscriptions:
+                connector = clusters[subscription.cluster] if subscription.cluster else next(iter(clusters.values()))
+                feed = running.feeds[subscription.name] = Feed(engine, subscription, connector.source(subscription))
+                stack.push_async_callback(feed.close)
+                await feed.open()
+            tasks = [asyncio.create_task(feed.run(), name=f"streamstate {name}") for name, feed in running.feeds.items()]
+            stack.push_async_callback(_cancelled, tasks)
+            yield running
+
+
+async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(result, Exception):
+            raise result

@@ -1,0 +1,452 @@
+"""What the parts of the engine share: who is in memory, what is to be run, what goes into the batch.
+
+E1  What is acknowledged is in a batch that was made durable before (I1).
+E2  An input identity is accepted once (I2).
+E3  An arrival is durable together with what caused it: in the journal when its turn is in the same batch, else among the
+    undelivered ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+
+from streamstate.definitions import HandlerKind, HandlerSpec, Program, Record, Retention, RetryPolicy, ServiceKind
+from streamstate.engine._clock import Clock
+from streamstate.engine._commits import Commits
+from streamstate.engine._keys import QUEUE_IN_MEMORY_MAX, KeySlot, KeyTable, Live
+from streamstate.engine._outbox import Outbox
+from streamstate.engine._timers import Timers
+from streamstate.context import Session, failure_of
+from streamstate.errors import CallCycleError, HandlerFault, InvocationPausedError, NotFoundError
+from streamstate.journal import Arrival, Command, Failure, Kind, Outcome, child_identity
+from streamstate.serde import EmptySerde
+from streamstate.storage import Batch, InvocationRow, Origin, PromiseId, Status, Store, TimerRow
+
+
+class Request(msgspec.Struct, frozen=True):
+    """An input that wants to be an invocation.
+
+    Attributes:
+        is_identified: its id comes from a workflow key or an idempotency key, so it may be there already.
+        due_ms: not before this moment; None is at once.
+    """
+
+    id: str
+    spec: HandlerSpec
+    key: str
+    body: bytes
+    origin: Origin
+    idempotency_key: str | None = None
+    is_identified: bool = False
+    due_ms: int | None = None
+
+
+class Core:
+    """See the module."""
+
+    def __init__(self, program: Program, store: Store, clock: Clock, slots_max: int, kick: Callable[[], None]) -> None:
+        header = store.header
+        self.program = program
+        self.store = store
+        self.clock = clock
+        self.keys = KeyTable(store, list(program.services), slots_max)
+        self.live: dict[str, Live] = {}
+        self.work: deque[Live] = deque()
+        self.undelivered: dict[str, Live] = {}
+        self.refills: list[KeySlot] = []
+        self.ended: dict[str, tuple[int, InvocationRow]] = {}
+        self.replies: dict[str, list[asyncio.Future[Outcome]]] = {}
+        self.stored_count = header.live
+        self.seq = header.seq
+        self.kick = kick
+        self._promises: dict[PromiseId, tuple[int, Outcome]] = {}
+        self._waiters: dict[str, dict[tuple[str, int], None]] = {}
+        self.commits: Commits
+        self.timers: Timers
+        self.outbox: Outbox
+
+    # Rows and the batch.
+
+    def put(self, inv: Live) -> None:
+        """The invocation's row goes into the batch."""
+        if not inv.is_stored:
+            inv.is_stored = True
+            inv.first_batch = self.commits.number
+            self.stored_count += 1
+        self.commits.batch.invocations[inv.id] = inv.row
+        inv.batch = self.commits.touch()
+
+    def remove(self, inv: Live) -> None:
+        """Nothing of the invocation is kept; one that began in this very batch leaves no trace at all."""
+        batch = self.commits.batch
+        if inv.first_batch == self.commits.number:
+            batch.invocations.pop(inv.id, None)
+            batch.journal.pop(inv.id, None)
+        elif inv.is_stored:
+            batch.invocations[inv.id] = None
+        self.commits.touch()
+
+    def next_seq(self) -> int:
+        self.seq += 1
+        return self.seq
+
+    def add_timer(self, row: TimerRow) -> None:
+        self.commits.batch.timers[row.id] = row
+        self.commits.touch()
+        self.timers.add(row)
+
+    def drop_timer(self, invocation: str, kind: str, index: int) -> None:
+        self.commits.batch.timers[(invocation, kind, index)] = None
+        self.commits.touch()
+        self.timers.cancel((invocation, kind, index))
+
+    def find_row(self, invocation: str) -> InvocationRow | None:
+        """The row of an invocation, wherever it is."""
+        inv = self.live.get(invocation)
+        if inv is not None:
+            return inv.row
+        ended = self.ended.get(invocation)
+        return ended[1] if ended is not None else self.store.invocations.get(invocation)
+
+    def before_seal(self, batch: Batch) -> None:
+        """E3: arrivals that no turn has seen yet follow the journal as undelivered ones."""
+        batch.clock_ms = self.clock.now_ms()
+        for inv in self.undelivered.values():
+            position, entries = batch.journal.get(inv.id, (inv.journal_length, []))
+            batch.journal[inv.id] = (position, [*entries, *inv.inbox])
+            inv.change(undelivered=len(inv.inbox))
+            self.put(inv)
+        self.undelivered = {}
+
+    def tell_paused(self, inv: Live) -> None:
+        """Callers in this process who wait for it, directly or through its callers, are told that it is paused."""
+        reason = inv.row.failure.message if inv.row.failure is not None else "paused by a person"
+        text = f"{inv.label} is paused: {reason}. It goes on after it is resumed"
+        seen: set[str] = set()
+        above: Live | None = inv
+        while above is not None and above.id not in seen:
+            seen.add(above.id)
+            for reply in self.replies.pop(above.id, ()):
+                self.commits.releases.replies.append((reply, InvocationPausedError(text)))
+            above = self.live.get(above.row.origin.caller)
+
+    # Promises, and who waits for what.
+
+    def promise(self, promise: PromiseId) -> Outcome | None:
+        recent = self._promises.get(promise)
+        return recent[1] if recent is not None else self.store.promise(promise)
+
+    def set_promise(self, promise: PromiseId, outcome: Outcome) -> None:
+        self.commits.batch.promises[promise] = outcome
+        self._promises[promise] = (self.commits.touch(), outcome)
+
+    def add_waiter(self, awaited: str, invocation: str, index: int) -> None:
+        """This command of this invocation gets its outcome when `awaited` has one."""
+        self._waiters_of(awaited)[(invocation, index)] = None
+        self.commits.batch.waiters[(awaited, invocation, index)] = True
+        self.commits.touch()
+
+    def drop_waiter(self, awaited: str, invocation: str, index: int) -> None:
+        """This command waits no more."""
+        self._waiters_of(awaited).pop((invocation, index), None)
+        self.commits.batch.waiters[(awaited, invocation, index)] = False
+
+    def take_waiters(self, awaited: str) -> list[tuple[str, int]]:
+        """Everyone who waits, in the order in which they began to; they wait no more."""
+        waiting = self._waiters_of(awaited)
+        del self._waiters[awaited]
+        for invocation, index in waiting:
+            self.commits.batch.waiters[(awaited, invocation, index)] = False
+        return list(waiting)
+
+    def _waiters_of(self, awaited: str) -> dict[tuple[str, int], None]:
+        found = self._waiters.get(awaited)
+        if found is None:
+            stored = self.store.waiters(awaited) if self.stored_count else []
+            found = self._waiters[awaited] = dict.fromkeys(stored)
+        return found
+
+    def forget_durable(self) -> None:
+        """What the store shows by now need not be remembered."""
+        durable = self.commits.durable
+        if self.ended:
+            self.ended = {name: kept for name, kept in self.ended.items() if kept[0] > durable}
+        if self._promises:
+            self._promises = {name: kept for name, kept in self._promises.items() if kept[0] > durable}
+        refills, self.refills = self.refills, []
+        for slot in refills:
+            self.refill(slot)
+
+    def find_cycle(self, request: Request, caller: Live) -> Failure | None:
+        """The failure of a call that would wait for a key which its own callers hold, or None."""
+        if request.spec.kind is not HandlerKind.EXCLUSIVE:
+            return None
+        slot = self.slot_of(request.spec.service, request.key)
+        callers: dict[str, Live] = {}
+        above: Live | None = caller
+        while above is not None and above.id not in callers:
+            callers[above.id] = above
+            above = self.live.get(above.row.origin.caller)
+        path: list[Live] = []
+        if slot.holder is None or not self._leads_to(slot.holder, callers, path):
+            return None
+        named = " → ".join([caller.label, *(inv.label for inv in path)])
+        text = f"a call to {request.spec.target} for key {request.key!r} would wait for ever: {named}. Use ctx.send, or a shared handler"
+        return failure_of(CallCycleError(text))
+
+    def _leads_to(self, inv: Live, goals: dict[str, Live], path: list[Live]) -> bool:
+        """Whether `inv` waits, by its calls and the keys that they queue for, for one of the goals."""
+        if inv in path:
+            return False
+        path.append(inv)
+        if inv.id in goals:
+            return True
+        for index, command in inv.session.machine.pending.items() if inv.session is not None else ():
+            if command.kind != Kind.CALL:
+                continue
+            child = self.live.get(child_identity(inv.id, index))
+            if child is None or child.slot is None:
+                continue
+            holder = child.slot.holder if child.row.lane else child
+            if holder is not None and self._leads_to(holder, goals, path):
+                return True
+        path.pop()
+        return False
+
+    # Into memory.
+
+    def slot_of(self, service: str, key: str) -> KeySlot:
+        """The key, with its holder and its queue."""
+        slot = self.keys.find(service, key)
+        if slot is None:
+            slot = self.keys.load(service, key)
+            if self.stored_count:
+                self._fill(slot)
+        return slot
+
+    def load(self, invocation: str) -> Live | None:
+        """An invocation that has not completed, brought into memory if it is not."""
+        inv = self.live.get(invocation)
+        if inv is not None:
+            return inv
+        if invocation in self.ended:
+            return None
+        row = self.store.invocations.get(invocation)
+        if row is None or row.status is Status.COMPLETED:
+            return None
+        if row.lane and row.status is not Status.SCHEDULED:
+            slot = self.slot_of(row.service, row.key)
+            return self.live.get(invocation) or self._spilled(slot, row)
+        return self.adopt(row)
+
+    def adopt(self, row: InvocationRow) -> Live:
+        """Make an invocation of a stored row."""
+        spec = self._spec_of(row)
+        slot = self.slot_of(row.service, row.key) if spec.is_keyed and not row.lane else None
+        inv = self.live.get(row.id)
+        return inv if inv is not None else self._adopt(row, spec, slot)
+
+    def _adopt(self, row: InvocationRow, spec: HandlerSpec, slot: KeySlot | None) -> Live:
+        inv = Live(row, spec, slot)
+        inv.is_stored = True
+        inv.record = record_of(row)
+        if row.undelivered or row.status not in (Status.PENDING, Status.SCHEDULED):
+            entries = self.store.invocations.journal(row.id)
+            split = len(entries) - row.undelivered
+            inv.recorded = entries[:split]
+            inv.journal_length = split
+            inv.inbox.extend(entry for entry in entries[split:] if not isinstance(entry, Command))
+            inv.backoff = {
+                timer.index: timer.attempt for timer in self.store.invocations.timers(row.id) if timer.kind == "step"
+            }
+        self.live[row.id] = inv
+        return inv
+
+    def _fill(self, slot: KeySlot) -> None:
+        rows = self.store.invocations.lane(*slot.ident, slot.last_seq, QUEUE_IN_MEMORY_MAX)
+        for row in rows:
+            inv = self._adopt(row, self._spec_of(row), slot)
+            slot.last_seq = row.seq
+            if row.status is Status.PENDING:
+                slot.queue.append(inv)
+            else:
+                slot.holder = inv
+                if row.status in (Status.READY, Status.RUNNING):
+                    self.enqueue(inv)
+        if len(rows) == QUEUE_IN_MEMORY_MAX:
+            slot.spilled_seq = max(slot.spilled_seq, slot.last_seq + 1)
+        if slot.holder is None and slot.queue:
+            self.pass_on(slot)
+
+    def _spilled(self, slot: KeySlot, row: InvocationRow) -> Live:
+        """One that waits so far back in its key's queue that the queue has not loaded it."""
+        return self._adopt(row, self._spec_of(row), slot)
+
+    def _spec_of(self, row: InvocationRow) -> HandlerSpec:
+        try:
+            return self.program.handler(row.service, row.handler)
+        except NotFoundError as missing:
+            return _absent(row, missing)
+
+    # Work.
+
+    def enqueue(self, inv: Live) -> None:
+        """The invocation has something to do."""
+        if not inv.is_queued:
+            inv.is_queued = True
+            self.work.append(inv)
+            self.kick()
+
+    def pass_on(self, slot: KeySlot) -> None:
+        """The key is free: the next one in its queue holds it (I4)."""
+        slot.holder = None
+        while slot.queue:
+            inv = slot.queue.popleft()
+            if inv.row.status is Status.PENDING:
+                slot.holder = inv
+                self.enqueue(inv)
+                return
+        if slot.is_spilled:
+            self.refill(slot)
+
+    def refill(self, slot: KeySlot) -> None:
+        """The part of a queue that is in memory is used up: read on, once what was spilled is durable."""
+        if slot.batch > self.commits.durable:
+            self.refills.append(slot)
+            return
+        if slot.holder is None and not slot.queue:
+            before = slot.last_seq
+            self._fill(slot)
+            if slot.last_seq == before:
+                slot.spilled_seq = before
+
+    def accept(self, request: Request) -> InvocationRow | None:
+        """Take an input in; the row of the one that is there already, or None when it is new (E2)."""
+        if request.is_identified:
+            existing = self.find_row(request.id)
+            if existing is not None:
+                return existing
+        spec = request.spec
+        lane = spec.kind in (HandlerKind.EXCLUSIVE, HandlerKind.WORKFLOW)
+        row = InvocationRow(
+            id=request.id,
+            seq=self.next_seq(),
+            service=spec.service,
+            handler=spec.name,
+            key=request.key,
+            lane=lane,
+            status=Status.PENDING if request.due_ms is None else Status.SCHEDULED,
+            input=request.body,
+            origin=request.origin,
+            created_ms=self.clock.now_ms(),
+            due_ms=request.due_ms,
+            idempotency_key=request.idempotency_key,
+        )
+        inv = Live(row, spec, None)
+        inv.record = record_of(row)
+        self.live[inv.id] = inv
+        self.put(inv)
+        if request.due_ms is None:
+            self.admit(inv)
+        else:
+            self.add_timer(TimerRow(request.due_ms, inv.id, "start", 0))
+        return None
+
+    def adopt_running(self, request: Request, session: Session, slot: KeySlot | None) -> Live:
+        """Make an invocation of an input whose first turn has run already."""
+        spec = request.spec
+        row = InvocationRow(
+            id=request.id,
+            seq=self.next_seq(),
+            service=spec.service,
+            handler=spec.name,
+            key=request.key,
+            lane=spec.kind is HandlerKind.EXCLUSIVE,
+            status=Status.READY,
+            input=request.body,
+            origin=request.origin,
+            created_ms=session.input.started_ms,
+            started_ms=session.input.started_ms,
+        )
+        inv = Live(row, spec, slot)
+        inv.record = session.input.record
+        inv.session = session
+        if slot is not None:
+            slot.holder = inv
+        self.live[inv.id] = inv
+        return inv
+
+    def admit(self, inv: Live) -> None:
+        """Put it into the queue of its key, or to work at once."""
+        spec = inv.spec
+        if not spec.is_keyed:
+            self.enqueue(inv)
+            return
+        inv.slot = slot = self.slot_of(inv.row.service, inv.row.key)
+        if not inv.row.lane:
+            self.enqueue(inv)
+        elif slot.holder is None:
+            slot.holder = inv
+            self.enqueue(inv)
+        elif slot.is_spilled or len(slot.queue) >= QUEUE_IN_MEMORY_MAX:
+            slot.spilled_seq = inv.row.seq
+            slot.batch = inv.batch
+            del self.live[inv.id]
+        else:
+            slot.last_seq = inv.row.seq
+            slot.queue.append(inv)
+
+    def arrive(self, invocation: str, arrival: Arrival) -> bool:
+        """Something came back for an invocation; False when it has ended or never was."""
+        inv = self.load(invocation)
+        if inv is None:
+            return False
+        inv.inbox.append(arrival)
+        self.undelivered[inv.id] = inv
+        self.commits.touch()
+        if not inv.is_waiting_to_start():
+            if inv.row.status is Status.SUSPENDED:
+                inv.change(status=Status.READY)
+            self.enqueue(inv)
+        return True
+
+
+def record_of(row: InvocationRow) -> Record | None:
+    """The record that a row came from."""
+    origin = row.origin
+    if not origin.subscription:
+        return None
+    return Record(
+        origin.topic,
+        origin.partition,
+        origin.offset,
+        origin.timestamp_ms,
+        origin.record_key,
+        None if origin.is_tombstone else row.input,
+        tuple((name, value) for name, value in origin.record_headers),
+    )
+
+
+def _absent(row: InvocationRow, missing: NotFoundError) -> HandlerSpec:
+    """Stands for a handler that the program no longer has: its invocation is paused, and its key waits."""
+
+    async def absent(_ctx: object) -> None:
+        raise HandlerFault(f"{missing.message}. Put the handler back and resume the invocation, or kill it")
+
+    return HandlerSpec(
+        service=row.service,
+        name=row.handler,
+        service_kind=ServiceKind.OBJECT if row.key else ServiceKind.SERVICE,
+        kind=HandlerKind.EXCLUSIVE if row.lane else HandlerKind.SERVICE,
+        function=absent,
+        takes_input=False,
+        input=EmptySerde(),
+        output=EmptySerde(),
+        retry=RetryPolicy(),
+        retention=Retention(),
+        site="",
+    )

@@ -1,0 +1,466 @@
+"""The embedded engine: runs a program's invocations on one store, in the user's process and on its event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor as Threads
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import NoReturn
+
+from streamstate.definitions import HandlerKind, HandlerSpec, Program, SubscriptionSpec
+from streamstate.engine._clock import Clock, SystemClock
+from streamstate.engine._commits import Commits, Releases
+from streamstate.engine._core import Core, Request
+from streamstate.engine._effects import Effects, already_started, identity_of
+from streamstate.engine._executor import Executor
+from streamstate.engine._intake import Intake
+from streamstate.engine._keys import SLOTS_MAX, Live
+from streamstate.engine._operations import Operations
+from streamstate.engine._outbox import Outbox
+from streamstate.engine._ports import Sink
+from streamstate.engine._steps import Steps
+from streamstate.engine._timers import Timers
+from streamstate.errors import InvocationPausedError, NotFoundError, StreamstateError, Unavailable, UsageError
+from streamstate.journal import Completion, Outcome, Success, fresh_identity, parse_awakeable_id
+from streamstate.storage import Batch, InvocationRow, Origin, PositionId, Status, Store, TimerRow
+
+_logger = logging.getLogger("streamstate.engine")
+
+WORK_PER_PUMP = 512  # turns before the application's loop gets its turn
+RECORDS_AHEAD_MAX = 20_000  # records decided but not durable; bounds memory while the disk is slow
+PURGE_EVERY_MS = 60_000
+PAGE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What can be set about the engine.
+
+    Attributes:
+        always_replay: drop handlers from memory whenever they block; for tests.
+        writes_in_thread: commit in a thread of its own; False commits inline, for a store in memory.
+        keys_in_memory_max: idle keys kept in memory.
+        live_in_memory_max: suspended invocations kept in memory; others come back by replay.
+        threads: runs sync actions; None is the loop's own pool.
+        drain: how long a stop waits for what is running.
+    """
+
+    always_replay: bool = False
+    writes_in_thread: bool = True
+    keys_in_memory_max: int = SLOTS_MAX
+    live_in_memory_max: int = 10_000
+    threads: Threads | None = None
+    drain: timedelta = timedelta(seconds=10)
+    clock: Clock = field(default_factory=SystemClock)
+
+
+class Engine:
+    """Accepts inputs, runs handlers, commits, releases. Use `start` and `stop` on a running event loop.
+
+    Args:
+        sinks: where published messages go, by cluster.
+        committed: is told the source positions that became durable.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        store: Store,
+        *,
+        options: EngineOptions,
+        sinks: Mapping[str, Sink],
+        committed: Callable[[dict[PositionId, int]], None] | None = None,
+    ) -> None:
+        self.program = program
+        self.store = store
+        self.options = options
+        self.clock = options.clock
+        self._committed = committed
+        self._writer = ThreadPoolExecutor(1, "streamstate-writer") if options.writes_in_thread else None
+        self._is_pump_asked = False
+        self._failure: BaseException | None = None
+        self._is_stopping = False
+        self._nonce = 0
+        self._changed: list[asyncio.Future[None]] = []
+        self._relays: list[asyncio.Task[None]] = []
+        self.core = core = Core(program, store, self.clock, options.keys_in_memory_max, self._kick)
+        core.commits = Commits(store, self._writer, core.before_seal, self._release, self._fail)
+        core.timers = Timers(self.clock, self._kick)
+        core.outbox = Outbox(sinks, store, self._acknowledged)
+        self._steps = Steps(options.threads, self._step_finished)
+        self.operations = Operations(core, self._steps)
+        self.effects = Effects(core, self.operations.cancel)
+        self.executor = Executor(core, self.effects, self._steps, self.operations.cancel, options.always_replay)
+        self.operations.executor = self.executor
+
+    async def start(self) -> None:
+        """Recover what the store holds, and begin."""
+        self.clock.start(self.store.header.clock_ms)
+        self.core.timers.load(self.store)
+        self.core.timers.add(TimerRow(self.clock.now_ms() + PURGE_EVERY_MS, "", "purge", 0))
+        self._recover()
+        self._relays = [
+            asyncio.create_task(relay.run(), name=f"streamstate outbox {cluster}")
+            for cluster, relay in self.core.outbox.relays.items()
+        ]
+        for task in self._relays:
+            task.add_done_callback(self._relay_ended)
+        self._kick()
+
+    async def stop(self) -> None:
+        """Let what is running end, within the drain time; the rest goes on at the next start."""
+        self._is_stopping = True
+        if self._failure is None:
+            try:
+                async with asyncio.timeout(self.options.drain.total_seconds()):
+                    await self._until(lambda: not self.core.work and self.core.commits.is_idle and not len(self._steps))
+            except TimeoutError:
+                _logger.warning("%d steps still run after %s; they run again at the next start", len(self._steps), self.options.drain)
+            except StreamstateError as error:
+                _logger.error("stopping after a failure: %s", error)
+        await self._steps.close()
+        for task in self._relays:
+            task.cancel()
+        await asyncio.gather(*self._relays, return_exceptions=True)
+        self.clock.wake_at(None, self._kick)
+        if self._failure is None:
+            self.core.commits.commit()
+            await self._until(lambda: self.core.commits.is_idle)
+        if self._writer is not None:
+            self._writer.shutdown()
+        for inv in list(self.core.live.values()):
+            self.executor.drop(inv)
+
+    def intake(self, subscription: SubscriptionSpec) -> Intake:
+        """The door for a subscription's records; it goes on where the store says."""
+        positions = {
+            (topic, topic_id, partition): offset
+            for (name, topic, topic_id, partition), offset in self.store.positions().items()
+            if name == subscription.name
+        }
+        if subscription.value is not None:
+            self.executor.subscription_decoders[subscription.name] = subscription.value.decode
+        return Intake(self.core, self.effects, self.executor, subscription, positions)
+
+    # For clients in this process.
+
+    async def submit(
+        self,
+        spec: HandlerSpec,
+        key: str,
+        body: bytes,
+        *,
+        headers: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+        delay_ms: int | None = None,
+    ) -> tuple[str, bool, asyncio.Future[Outcome]]:
+        """Accept an input; returns, when it is durable, its id, whether it is new, and its outcome to come (I1, I2)."""
+        due_ms = None if delay_ms is None else self.clock.now_ms() + delay_ms
+        invocation, is_new = self._accept(spec, key, body, headers, idempotency_key, due_ms)
+        ended = self.result(invocation)
+        await self.durable()
+        return invocation, is_new, ended
+
+    async def call(
+        self,
+        spec: HandlerSpec,
+        key: str,
+        body: bytes,
+        *,
+        headers: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Outcome:
+        """Accept an input and wait for its outcome; a workflow that was started before is refused (409)."""
+        invocation, is_new = self._accept(spec, key, body, headers, idempotency_key, None)
+        if not is_new and spec.kind is HandlerKind.WORKFLOW:
+            return already_started(spec, key, invocation)
+        return await self.result(invocation)
+
+    def _accept(
+        self,
+        spec: HandlerSpec,
+        key: str,
+        body: bytes,
+        headers: Mapping[str, str] | None,
+        idempotency_key: str | None,
+        due_ms: int | None,
+    ) -> tuple[str, bool]:
+        self._check_open()
+        spec = self.program.handler(spec.service, spec.name)
+        self._nonce += 1
+        nonce = f"{self.store.header.directory_id}/{self.store.header.epoch}/{self._nonce}"
+        invocation, is_identified = identity_of(spec, key, idempotency_key, fresh_identity(nonce))
+        origin = Origin(headers=dict(headers or {}))
+        existing = self.core.accept(Request(invocation, spec, key, body, origin, idempotency_key, is_identified, due_ms))
+        return invocation, existing is None
+
+    def result(self, invocation: str) -> asyncio.Future[Outcome]:
+        """The outcome of an invocation, when it is durable. Ask before the next await of `submit`, or it may be gone.
+
+        Raises (when awaited):
+            NotFoundError: no such invocation.
+            InvocationPausedError: it is paused, or becomes so.
+        """
+        self._check_open()
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        row = self.core.find_row(invocation)
+        if row is None:
+            future.set_exception(NotFoundError(f"no invocation {invocation}: it never was, or what it left is past its retention"))
+        elif row.status is Status.COMPLETED:
+            self.core.commits.releases.replies.append((future, row.failure or Success(row.result)))
+            self.core.commits.touch()
+            self._kick()
+        else:
+            self.core.replies.setdefault(invocation, []).append(future)
+        return future
+
+    def complete_awakeable(self, awakeable: str, outcome: Outcome) -> bool:
+        """Complete an awakeable; False when nothing waits for it any more.
+
+        Raises:
+            UsageError: not the id of an awakeable.
+        """
+        self._check_open()
+        invocation, index = parse_awakeable_id(awakeable)
+        return self.core.arrive(invocation, Completion(index, outcome, self.clock.now_ms()))
+
+    async def durable(self) -> None:
+        """Wait until everything decided so far is durable."""
+        self._check_open()
+        accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.core.commits.releases.accepted.append(accepted)
+        self.core.commits.touch()
+        self._kick()
+        await accepted
+
+    def object_state(self, service: str, key: str) -> dict[str, bytes]:
+        """The state of an object at the latest end of a turn."""
+        return dict(self.core.slot_of(service, key).values)
+
+    async def patch_state(self, service: str, key: str, changes: dict[str, bytes | None]) -> None:
+        """Change the state of an object from outside; returns when it is durable.
+
+        Raises:
+            UsageError: a handler holds the object.
+        """
+        self._check_open()
+        slot = self.core.slot_of(service, key)
+        if slot.holder is not None:
+            raise UsageError(f"{service}/{key} is held by {slot.holder.label}; wait for it to end, or kill it")
+        slot.apply(dict(changes), self.core.commits.batch, self.core.commits.touch())
+        await self.durable()
+
+    # Idleness and capacity.
+
+    @property
+    def is_idle(self) -> bool:
+        """True when nothing is running, nothing waits to be written, and nothing waits to be published."""
+        core = self.core
+        if self._is_pump_asked:
+            return False
+        return not core.work and core.commits.is_idle and not len(self._steps) and core.outbox.is_idle
+
+    async def idle(self) -> None:
+        """Wait until nothing is runnable."""
+        await self._until(lambda: self.is_idle)
+
+    @property
+    def has_capacity(self) -> bool:
+        return self.core.commits.records_ahead < RECORDS_AHEAD_MAX
+
+    async def capacity(self) -> None:
+        """Wait until more records may be taken in."""
+        await self._until(lambda: self.has_capacity)
+
+    async def failed(self) -> NoReturn:
+        """Wait for the engine to fail; raises what it failed with."""
+        await self._until(lambda: False)
+        raise AssertionError("unreachable: only a failure ends the wait")
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while True:
+            if self._failure is not None:
+                raise self._failure
+            if condition():
+                return
+            changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._changed.append(changed)
+            await changed
+
+    def _tell(self) -> None:
+        changed, self._changed = self._changed, []
+        for future in changed:
+            if not future.done():
+                future.set_result(None)
+
+    def _check_open(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._is_stopping:
+            raise Unavailable("the engine is stopping; try again when it has been started")
+
+    # The pump.
+
+    def pump_soon(self) -> None:
+        """There may be something to do."""
+        self._kick()
+
+    def _kick(self) -> None:
+        if not self._is_pump_asked and self._failure is None:
+            self._is_pump_asked = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._is_pump_asked = False
+        try:
+            self.pump()
+        except Exception as error:  # noqa: BLE001  # memory may be ahead of the disk now: the engine stops as a whole
+            _logger.exception("the engine has stopped")
+            self._fail(error)
+
+    def pump(self) -> None:
+        """Fire timers, run turns, commit."""
+        if self._failure is not None:
+            return
+        core = self.core
+        work = core.work
+        while (timer := core.timers.pop_due()) is not None:
+            self._fire(timer)
+        left = WORK_PER_PUMP
+        while work and left:
+            left -= 1
+            self.executor.run(work.popleft())
+        core.commits.commit()
+        if work:
+            self._kick()
+        self._tell()
+
+    def _fire(self, timer: TimerRow) -> None:
+        core = self.core
+        if timer.kind == "purge":
+            self._purge()
+            return
+        core.commits.batch.timers[timer.id] = None
+        core.commits.touch()
+        inv = core.load(timer.invocation)
+        if inv is None:
+            return
+        if timer.kind == "sleep":
+            core.arrive(inv.id, Completion(timer.index, Success(None), max(timer.fire_ms, self.clock.now_ms())))
+        elif timer.kind == "step":
+            if inv.backoff.get(timer.index) == timer.attempt:
+                self.executor.retry_step(inv, timer.index)
+        elif timer.kind == "start":
+            # Its place in the queue is that of now, not that of its acceptance.
+            inv.change(status=Status.PENDING, seq=core.next_seq(), due_ms=None)
+            core.put(inv)
+            core.admit(inv)
+        elif inv.row.status is Status.BACKING_OFF and inv.row.due_ms == timer.fire_ms:
+            inv.change(status=Status.READY, due_ms=None)
+            core.put(inv)
+            core.enqueue(inv)
+
+    def _purge(self) -> None:
+        core = self.core
+        now_ms = self.clock.now_ms()
+        core.timers.add(TimerRow(now_ms + PURGE_EVERY_MS, "", "purge", 0))
+        while expired := [name for name in self.store.invocations.expired(now_ms, PAGE) if name not in core.commits.batch.invocations]:
+            for invocation in expired:
+                core.commits.batch.invocations[invocation] = None
+            core.commits.touch()
+            if len(expired) < PAGE:
+                return
+
+    def _recover(self) -> None:
+        """Queue everything that was pending, ready or running."""
+        core = self.core
+        after = 0
+        while page := self.store.invocations.runnable(after, PAGE):
+            for row in page:
+                after = row.seq
+                self._recover_row(row)
+
+    def _recover_row(self, row: InvocationRow) -> None:
+        core = self.core
+        if row.lane:
+            core.slot_of(row.service, row.key)
+        else:
+            core.enqueue(core.adopt(row))
+
+    # Callbacks of the parts.
+
+    def _release(self, batch: Batch, releases: Releases) -> None:
+        core = self.core
+        for reply, outcome in releases.replies:
+            if reply.done():
+                continue
+            if isinstance(outcome, InvocationPausedError):
+                reply.set_exception(outcome)
+            else:
+                reply.set_result(outcome)
+        for accepted in releases.accepted:
+            if not accepted.done():
+                accepted.set_result(None)
+        for inv, index in releases.steps:
+            self.executor.start_step(inv, index)
+        for inv, index, name in releases.reads:
+            value = inv.slot.values.get(name) if inv.slot is not None else None
+            core.arrive(inv.id, Completion(index, Success(value), self.clock.now_ms()))
+        if batch.outbox:
+            core.outbox.release(batch.outbox)
+        if batch.positions and self._committed is not None:
+            self._committed(batch.positions)
+        core.forget_durable()
+        core.keys.evict(core.commits.durable)
+        if len(core.live) > self.options.live_in_memory_max:
+            self._evict()
+        self._tell()
+
+    def _evict(self) -> None:
+        """Suspended invocations whose everything is durable leave memory, the longest untouched first."""
+        core = self.core
+        durable = core.commits.durable
+        resting = [inv for inv in core.live.values() if self._is_resting(inv) and inv.batch <= durable]
+        for inv in resting[: len(core.live) - self.options.live_in_memory_max // 2]:
+            self.executor.drop(inv)
+            del core.live[inv.id]
+            if inv.slot is not None and inv.slot.holder is inv:
+                core.keys.forget(inv.slot)
+
+    def _is_resting(self, inv: Live) -> bool:
+        if inv.row.status not in (Status.SUSPENDED, Status.SCHEDULED, Status.BACKING_OFF, Status.PAUSED):
+            return False
+        if inv.is_queued or inv.running or inv.inbox:
+            return False
+        slot = inv.slot
+        return slot is None or slot.holder is not inv or (not slot.queue and slot.batch <= self.core.commits.durable)
+
+    def _step_finished(self, invocation: str, index: int, result: Outcome | BaseException) -> None:
+        self.executor.step_finished(invocation, index, result)
+        self._kick()
+
+    def _acknowledged(self, cluster: str, position: int) -> None:
+        self.core.commits.batch.outbox_done[cluster] = position
+        self.core.commits.touch()
+        self._kick()
+
+    def _relay_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is not None:
+            return
+        self._failure = error
+        for replies in self.core.replies.values():
+            for reply in replies:
+                if not reply.done():
+                    reply.set_exception(error)
+        for accepted in self.core.commits.releases.accepted:
+            if not accepted.done():
+                accepted.set_exception(error)
+        self._tell()

@@ -1,0 +1,77 @@
+"""The ports that a connector to a cluster of topics fills in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from streamstate.definitions import Record, SubscriptionSpec
+from streamstate.engine import Sink
+
+
+class PartitionId(msgspec.Struct, frozen=True):
+    """One partition of one incarnation of a topic; topic_id is empty where the client cannot show it."""
+
+    topic: str
+    topic_id: str
+    partition: int
+
+
+class Records(msgspec.Struct, frozen=True):
+    """Consecutive records, in order per partition. topic_ids maps each topic seen here to its id."""
+
+    records: Sequence[Record]
+    topic_ids: Mapping[str, str]
+
+
+class SourceStopped(msgspec.Struct, frozen=True):
+    """The source cannot go on; the message says what, which, and the next step."""
+
+    message: str
+
+
+class Source(Protocol):
+    """The records of one subscription, from where the store says.
+
+    The source assigns itself all partitions of its topics, and new ones as they appear.
+    """
+
+    async def open(self, positions: Mapping[PartitionId, int]) -> None:
+        """Start reading. A partition without a position starts where the subscription says.
+
+        Raises SourceError with the remedy: cluster not reachable, topic not there.
+        """
+        ...
+
+    async def poll(self) -> Records | SourceStopped:
+        """The next records; waits until there are some. Bounded read-ahead: not polling is back-pressure."""
+        ...
+
+    def report(self, positions: Mapping[PartitionId, int]) -> None:
+        """Tell the consumer group the durable positions, for lag tools. Never blocks."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Connector(Protocol):
+    """One cluster: makes sources and the sink. Building it does no I/O."""
+
+    @property
+    def name(self) -> str:
+        """The cluster's name, as subscriptions and topics say it."""
+        ...
+
+    def source(self, subscription: SubscriptionSpec) -> Source: ...
+
+    def sink(self) -> Sink: ...
+
+    def redacted_options(self) -> Mapping[str, str]:
+        """Client options to show; every secret's value is replaced by ${NAME}."""
+        ...
+
+    async def check(self, topics: Sequence[str]) -> list[str]:
+        """What is wrong with the cluster, a sentence each: not reachable, topics not there."""
+        ...

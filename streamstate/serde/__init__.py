@@ -1,0 +1,8 @@
+"""Bytes and values: the port between them, and the serdes that annotations ask for."""
+
+from streamstate.serde._json import JsonSerde
+from streamstate.serde._plain import BytesSerde, EmptySerde, StringSerde
+from streamstate.serde._select import serde_for
+from streamstate.serde._serde import Serde
+
+__all__ = ["BytesSerde", "EmptySerde", "JsonSerde", "Serde", "StringSerde", "serde_for"]

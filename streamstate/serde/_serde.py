@@ -1,0 +1,26 @@
+"""The port between values and bytes."""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Serde(Protocol[T]):
+    """Turns values into bytes and back.
+
+    Attributes:
+        content_type: the MIME type of the bytes, or None where there are none.
+    """
+
+    @property
+    def content_type(self) -> str | None: ...
+
+    def encode(self, value: T, /) -> bytes:
+        """The bytes of `value`. Raises SerdeError if it has none."""
+        ...
+
+    def decode(self, data: bytes, /) -> T:
+        """The value of `data`. Raises SerdeError if it is not what the type says."""
+        ...

@@ -1,0 +1,81 @@
+"""What the demo shows while it runs, and at its end."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+
+import pytest
+from rich.console import Console
+
+from food_ordering.checker import Check
+from food_ordering.display import PlainLines, Snapshot, display, plain, render, show_checks
+from food_ordering.model import OrderStatus
+
+BY_STATUS = Counter({OrderStatus.DELIVERED: 5, OrderStatus.CANCELLED: 1, OrderStatus.IN_DELIVERY: 2})
+
+
+def test_a_line_says_how_far_it_is() -> None:
+    assert plain(snapshot(4.0)) == (
+        "  4.0 s  orders 6 decided of 8/80 placed  drivers 2/24 busy  updates 300/310 applied (75/s)  kills 3"
+    )
+
+
+def test_the_table_has_a_row_for_every_status() -> None:
+    console = recorded()
+    console.print(render(snapshot(4.0)))
+    shown = printed(console)
+    assert all(status in shown for status in OrderStatus)
+    assert "300 of 310" in shown
+
+
+def test_without_a_terminal_a_line_comes_now_and_then() -> None:
+    console = recorded()
+    with display(console) as shown:
+        assert isinstance(shown, PlainLines)
+        for elapsed_s in (0.0, 0.2, 1.9, 2.1, 2.3):
+            shown.show(snapshot(elapsed_s))
+    assert [line.split()[0] for line in printed(console).splitlines()] == ["0.0", "2.1"]
+
+
+@pytest.mark.parametrize(
+    ("faults", "lines"),
+    [
+        ((), ["✓ kept   nothing is lost: 8 orders"]),
+        (("order-1 is gone",), ["✗ broken nothing is lost: 8 orders", "           order-1 is gone"]),
+    ],
+)
+def test_a_check_shows_its_faults(faults: tuple[str, ...], lines: list[str]) -> None:
+    console = recorded()
+    show_checks(console, [Check("nothing is lost", "8 orders", faults)])
+    assert printed(console).splitlines() == lines
+
+
+def test_of_many_faults_the_first_are_shown() -> None:
+    console = recorded()
+    show_checks(console, [Check("nothing is lost", "8 orders", tuple(f"order-{n} is gone" for n in range(12)))])
+    assert printed(console).splitlines()[-1].strip() == "and 7 more"
+
+
+def snapshot(elapsed_s: float) -> Snapshot:
+    return Snapshot(
+        elapsed_s=elapsed_s,
+        orders=80,
+        placed=8,
+        drivers=24,
+        drivers_busy=2,
+        updates_sent=310,
+        updates_applied=300,
+        kills=3,
+        repeated=1,
+        by_status=BY_STATUS,
+    )
+
+
+def recorded() -> Console:
+    return Console(file=io.StringIO(), width=120, force_terminal=False)
+
+
+def printed(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
