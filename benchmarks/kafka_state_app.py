@@ -13,7 +13,7 @@ import msgspec
 from benchmarks._measured import Measured
 from benchmarks.kafka_state_workload import CLIENT_OPTIONS, KEYS, Driver, Moved, after
 from streamstate import App, ObjectContext, Start, StateKey, VirtualObject, subscribe
-from streamstate.storage import open_store
+from streamstate.storage import SqliteStore
 from streamstate_kafka import Kafka
 
 DRIVER = StateKey[Driver]("driver")
@@ -50,7 +50,7 @@ async def run_subject(bootstrap_servers: str, topic: str, records: int, director
     """
     progress = Progress()
     app = build(bootstrap_servers, topic, progress)
-    async with app.run_embedded(directory):
+    async with app.embedded(directory):
         while progress.moves < records:  # noqa: ASYNC110 - an event of this loop is not for handlers to set
             await asyncio.sleep(POLL_S)
     return records / (time.perf_counter() - progress.started)
@@ -58,7 +58,7 @@ async def run_subject(bootstrap_servers: str, topic: str, records: int, director
 
 def totals(directory: Path) -> dict[str, int]:
     """What is durable, added up: read from the store after the engine has closed it."""
-    store = open_store(directory)
+    store = SqliteStore.open(directory)
     try:
         states = [store.state("Driver", f"driver-{number}") for number in range(KEYS)]
     finally:

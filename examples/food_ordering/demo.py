@@ -50,7 +50,7 @@ class DemoOptions:
         seed: of everything random in the world; not of when things happen.
     """
 
-    orders: int = 80
+    orders: int = 100
     drivers: int = 24
     rate: float = 4.0
     kafka: str | None = None

@@ -155,5 +155,5 @@ class DriverPosition(msgspec.Struct, frozen=True):
 
 def extend_trail(trail: str, update: DriverUpdate) -> str:
     """The digest of a trail and one more update: equal only for the same updates in the same order."""
-    step = f"{trail}|{update.sequence}|{update.location.x}|{update.location.y}|{update.progress}"
+    step = f"{trail}|{update.sequence}|{update.location.x:.6f}|{update.location.y:.6f}|{update.progress}"
     return hashlib.blake2b(step.encode(), digest_size=8).hexdigest()

@@ -18,7 +18,9 @@ from confluent_kafka.admin import AdminClient, NewTopic
 MESSAGE_ID_HEADER = "streamstate-message-id"  # the same on every attempt to publish one message
 PARTITIONS = 4
 ANSWER_S_MAX = 10.0
-POLL_S = 0.05  # `consume` waits this long for a full batch
+POLL_S = 0.02  # `consume` waits this long for a full batch
+# A mock cluster answers a fetch that found nothing when this is over, and not when something comes.
+PROMPT = {"fetch.wait.max.ms": 20}
 # What matters is raised; that the broker of a demo ends before its clients is no news.
 QUIET = {"log_level": 2, "log.connection.close": False}
 
@@ -146,7 +148,7 @@ def create_topics(bootstrap: str, topics: Sequence[str]) -> None:
 
 def _reader(bootstrap: str, topics: Sequence[str], options: dict[str, Any] | None = None) -> Consumer:
     settings = {"bootstrap.servers": bootstrap, "group.id": "food-ordering-world", "enable.auto.commit": False}
-    consumer = Consumer({**settings, **QUIET, **(options or {})})
+    consumer = Consumer({**settings, **QUIET, **PROMPT, **(options or {})})
     try:
         partitions = [
             TopicPartition(topic, number, OFFSET_BEGINNING)

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 from food_ordering.app import build_app
+from food_ordering.wire import PROMPT
 from streamstate import App
 from streamstate_kafka import Kafka
 
@@ -21,7 +22,7 @@ def main() -> None:
     parser.add_argument("--books", required=True, type=Path, help="the file with the bank's books")
     given = parser.parse_args()
     threading.Thread(target=_stop_with_parent, daemon=True).start()
-    asyncio.run(serve(build_app([Kafka(given.bootstrap)], given.books), given.data))
+    asyncio.run(serve(build_app([Kafka(given.bootstrap, options=PROMPT)], given.books), given.data))
 
 
 async def serve(app: App, data: Path) -> None:

@@ -11,10 +11,12 @@ from streamstate.context._context import (
 from streamstate.context._durable import Awakeable, DurablePromise, Invocation, SignalSender, milliseconds
 from streamstate.context._failures import describe, error_of, failure_of, is_cancellation
 from streamstate.context._loop import HandlerLoop, running
-from streamstate.context._session import Action, Blocked, Ended, Failed, Input, Session, Turn
+from streamstate.context._session import Session
 from streamstate.context._tasks import HandlerFuture, HandlerTask, RootTask
+from streamstate.context._turns import ENDED_EMPTY, Action, Blocked, Ended, Failed, Setting, Turn, TurnOutcome
 
 __all__ = [
+    "ENDED_EMPTY",
     "Action",
     "Awakeable",
     "Blocked",
@@ -25,15 +27,16 @@ __all__ = [
     "HandlerFuture",
     "HandlerLoop",
     "HandlerTask",
-    "Input",
     "Invocation",
     "InvocationLogger",
     "ObjectContext",
     "ObjectSharedContext",
     "RootTask",
     "Session",
+    "Setting",
     "SignalSender",
     "Turn",
+    "TurnOutcome",
     "WorkflowContext",
     "WorkflowSharedContext",
     "describe",

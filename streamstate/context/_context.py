@@ -11,8 +11,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ParamSpec, TypeVar, get_args, get_origin, get_type_hints, overload
 
 from streamstate.context._durable import Awakeable, DurablePromise, Invocation, Target, milliseconds, optional_decode
-from streamstate.context._session import Action, Session
+from streamstate.context._session import Session
 from streamstate.context._tasks import HandlerFuture
+from streamstate.context._turns import Action
 from streamstate.definitions import (
     DefaultedStateKey,
     ExclusiveMarker,
@@ -39,6 +40,7 @@ Out = TypeVar("Out")
 _MISSING: Any = object()
 _logger = logging.getLogger("streamstate.invocation")
 _ANY = serde_for(object)
+_ANY_KEY: StateKey[Any] = StateKey("any")
 _TEXT = serde_for(list[str])
 _MILLISECONDS = serde_for(int)
 
@@ -54,12 +56,12 @@ class InvocationLogger(logging.LoggerAdapter[logging.Logger]):
         return not self._session.is_replaying and self.logger.isEnabledFor(level)
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        given = self._session.input
+        session = self._session
         own = {
             "invocation_id": self._session.invocation_id,
-            "target": given.spec.target,
-            "object_key": given.key,
-            "attempt": given.attempt,
+            "target": session.setting.spec.target,
+            "object_key": session.key,
+            "attempt": session.attempt,
         }
         kwargs["extra"] = {**own, **kwargs.get("extra", {})}
         return msg, kwargs
@@ -80,12 +82,12 @@ class Context(ServiceMarker):
     @property
     def headers(self) -> Mapping[str, str]:
         """The headers of the call or request; those of a record are in `record`."""
-        return self._session.input.headers
+        return self._session.headers
 
     @property
     def record(self) -> Record | None:
         """The record that started this invocation, or None when it did not come from a topic."""
-        return self._session.input.record
+        return self._session.record
 
     @property
     def random(self) -> random.Random:
@@ -112,7 +114,7 @@ class Context(ServiceMarker):
         return session.answer(
             Kind.TIME,
             "",
-            lambda: Success(_MILLISECONDS.encode(session.input.clock())),
+            lambda: Success(_MILLISECONDS.encode(session.setting.clock())),
             lambda raw: datetime.fromtimestamp(_MILLISECONDS.decode(raw or b"0") / 1000, UTC),
         )
 
@@ -280,7 +282,7 @@ class Context(ServiceMarker):
         headers: Mapping[str, str] | None = None,
     ) -> HandlerFuture[T]:
         """Like `call`, for a service that this program does not import; the argument is sent as JSON."""
-        spec = self._session.input.find(service, handler)
+        spec = self._session.setting.find(service, handler)
         target = Target.checked(spec, key, b"" if arg is _MISSING else _ANY.encode(arg))
         command = target.command(Kind.CALL, idempotency_key, headers)
         return self._session.issue(command, optional_decode(serde_for(returns).decode))
@@ -298,7 +300,7 @@ class Context(ServiceMarker):
         headers: Mapping[str, str] | None = None,
     ) -> Invocation[Any]:
         """Like `send`, for a service that this program does not import."""
-        spec = self._session.input.find(service, handler)
+        spec = self._session.setting.find(service, handler)
         target = Target.checked(spec, key, b"" if arg is _MISSING else _ANY.encode(arg))
         return self._send(target, delay, idempotency_key, headers, _ANY.decode)
 
@@ -376,7 +378,7 @@ class _StateReader(Context):
 
     @property
     def key(self) -> str:
-        return self._session.input.key
+        return self._session.key
 
     @overload
     def get(self, key: DefaultedStateKey[T], /) -> HandlerFuture[T]: ...
@@ -391,8 +393,8 @@ class _StateReader(Context):
             SerdeError: the stored bytes are not of the key's type, and no `upgrade` mends them.
         """
         if isinstance(key, str):
-            return self._session.read(key, optional_decode(_ANY.decode))
-        return self._session.read(key.name, key.decode_optional)
+            return self._session.read(key, _ANY_KEY)
+        return self._session.read(key.name, key)
 
     def state_keys(self) -> HandlerFuture[list[str]]:
         """The names that have a value, sorted."""
@@ -414,8 +416,12 @@ class _StateWriter(_StateReader):
         """Set a key of the state; visible to others when this turn ends."""
         if isinstance(key, str):
             self._session.write(key, _ANY.encode(value))
-        else:
-            self._session.write(key.name, key.encode(value))
+            return
+        try:
+            data = key.quick_encode(value)
+        except Exception:  # noqa: BLE001  # whatever it was, `encode` says why
+            data = key.encode(value)
+        self._session.write(key.name, data)
 
     def clear(self, key: StateKey[Any] | str, /) -> None:
         """Remove a key of the state."""

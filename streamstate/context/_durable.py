@@ -91,7 +91,8 @@ class Target(NamedTuple):
 class Awakeable(HandlerFuture[T]):
     """A future that is completed from outside, by its id."""
 
-    id: str = ""
+    __slots__ = ("id",)
+    id: str
 
     @classmethod
     def over(cls, inner: HandlerFuture[T], awakeable: str) -> Self:

@@ -42,29 +42,23 @@ class TimerHost(Protocol):
 
 
 class HandlerLoop(RefusingLoop):
-    """The deterministic loop of one invocation; see the module's rules."""
+    """The deterministic loop of one invocation; see the module's rules.
+
+    Attributes:
+        root: the handler's own task. tasks: those it has made, by number. timers: keeps its durable timers.
+        ready: callbacks to run. number: of the youngest future or task. now_s: seconds since the invocation's first turn.
+        violation: what the handler did that it must not; ends the turn, whatever the handler does about it.
+    """
 
     def __init__(self) -> None:
         self.now_s = 0.0
         self.tasks: dict[int, HandlerTask[Any]] = {}
         self.root: RootTask | None = None
         self.violation: HandlerFault | None = None
-        self._ready: deque[asyncio.Handle] = deque()
-        self._number = 0
-        self._timers: TimerHost | None = None
+        self.ready: deque[asyncio.Handle] = deque()
+        self.timers: TimerHost | None = None
+        self.number = 0
         self._ordered: dict[int, HandlerTask[Any]] = {}
-
-    def adopt(self, timers: TimerHost, root: RootTask) -> None:
-        """Serve this handler from now on."""
-        self._timers = timers
-        self.root = root
-
-    def reset(self) -> bool:
-        """Make it as new, for another handler; False when something of the last one is left."""
-        if self._ready or self.tasks or self.violation is not None:
-            return False
-        self._number = 0
-        return True
 
     def drain(self) -> None:
         """Run callbacks until none is ready.
@@ -72,7 +66,7 @@ class HandlerLoop(RefusingLoop):
         Raises:
             RunawayTurnError: they never end.
         """
-        ready = self._ready
+        ready = self.ready
         left = CALLBACKS_PER_TURN_MAX
         while ready:
             handle = ready.popleft()
@@ -87,7 +81,7 @@ class HandlerLoop(RefusingLoop):
 
     def push(self, handle: asyncio.Handle) -> None:
         """A timer has fired."""
-        self._ready.append(handle)
+        self.ready.append(handle)
 
     def whereabouts(self) -> str:
         """The line of the handler's own code that it is at, as file:line."""
@@ -102,8 +96,8 @@ class HandlerLoop(RefusingLoop):
     def time(self) -> float:
         return self.now_s
 
-    def get_debug(self) -> bool:
-        return False
+    # Futures and tasks ask at their birth; `bool()` is the quickest callable that says False.
+    get_debug: Any = bool
 
     def set_debug(self, enabled: bool) -> None:
         """Ignored: asyncio's debug mode measures wall time."""
@@ -116,8 +110,7 @@ class HandlerLoop(RefusingLoop):
 
     def create_future(self) -> HandlerFuture[Any]:
         future: HandlerFuture[Any] = HandlerFuture(loop=self)
-        self._number += 1
-        future.number = self._number
+        self.number = future.number = self.number + 1
         return future
 
     def create_task(
@@ -130,7 +123,7 @@ class HandlerLoop(RefusingLoop):
         self, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: contextvars.Context | None = None
     ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
-        self._ready.append(handle)
+        self.ready.append(handle)
         return handle
 
     def call_soon_threadsafe(
@@ -146,14 +139,14 @@ class HandlerLoop(RefusingLoop):
     def call_at(
         self, when: float, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
-        assert self._timers is not None, "a loop serves a handler before its code runs"
+        assert self.timers is not None, "a loop serves a handler before its code runs"
         handle = asyncio.TimerHandle(when, callback, args, self, context)
-        self._timers.start_timer(handle)
+        self.timers.start_timer(handle)
         return handle
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        if self._timers is not None:
-            self._timers.cancel_timer(handle)
+        if self.timers is not None:
+            self.timers.cancel_timer(handle)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         _logger.warning(
@@ -168,9 +161,9 @@ class HandlerLoop(RefusingLoop):
     def _new_task(
         self, coro: Any, name: str | None, context: contextvars.Context | None
     ) -> HandlerTask[Any]:
-        self._number += 1
-        task: HandlerTask[Any] = HandlerTask(coro, loop=self, number=self._number, name=name, context=context)
-        self.tasks[self._number] = task
+        self.number += 1
+        task: HandlerTask[Any] = HandlerTask(coro, loop=self, number=self.number, name=name, context=context)
+        self.tasks[self.number] = task
         return task
 
     def _ordered_task(

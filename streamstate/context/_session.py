@@ -4,12 +4,14 @@ The session joins the sans-IO journal to the handler's loop: the verbs of the co
 results of futures. It does no I/O; an engine drives it:
 
     session.start(...)            the first turn, or a whole replay
-    session.deliver(arrival)      one more turn
+    session.arrive(arrival)       one more turn
     session.outcome               how the turn ended: Ended, Failed or Blocked
     session.take_turn()           what the turn decided, to be committed
 
 S1  A turn's effects are collected, never carried out here.
 S2  What was read or decided in an earlier, committed turn is taken from the journal.
+S3  Until a handler does more than read and write state, its commands are only noted: most handlers end like that, and
+    then no journal is ever made.
 """
 
 from __future__ import annotations
@@ -17,24 +19,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Coroutine, Mapping
-from types import CodeType, FrameType
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from types import CodeType
+from typing import Any, TypeAlias
 
 import msgspec
 
+from streamstate.context._cancelling import cancel_waiters, cancelled
 from streamstate.context._failures import error_of, failure_of, is_fault
 from streamstate.context._loop import HandlerLoop
+from streamstate.context._sites import line_of, user_line
 from streamstate.context._tasks import HandlerFuture, RootTask
-from streamstate.definitions import HandlerSpec, Record, Step
-from streamstate.errors import (
-    CancelledError,
-    ForeignAwaitError,
-    InputError,
-    JournalMismatchError,
-    RunawayTurnError,
-    SerdeError,
-)
+from streamstate.context._turns import BLOCKED, ENDED_EMPTY, Action, Decode, Ended, Failed, Setting, Turn, TurnOutcome
+from streamstate.definitions import Record, StateKey
+from streamstate.errors import ForeignAwaitError, InputError, JournalMismatchError, RunawayTurnError, SerdeError
 from streamstate.journal import (
     Arrival,
     CancelArrived,
@@ -57,173 +55,162 @@ COMMANDS_PER_TURN_CUT = 1_000  # then the turn ends at the next read, so that a 
 COMMANDS_PER_TURN_MAX = 100_000  # a handler that never even awaits is stopped here
 BYTES_PER_TURN_CUT = 4 * 1024 * 1024  # likewise, so that one commit stays small
 
-_UNDECODED: Any = object()
-
-Decode = Callable[[bytes | None], Any]
-
-
-class Input(msgspec.Struct, frozen=True):
-    """What an invocation starts from.
-
-    Attributes:
-        label: the target, as messages name it; `Service/key.handler`.
-        argument: decodes the payload; None where the handler takes none.
-        identify: gives the invocation's id for this input; deferred, since most events never need it.
-        clock: the engine's clock, milliseconds.
-        started_ms: the moment of the first turn, the same on every attempt.
-        attempt: attempts that failed before this one.
-        find: the spec of a handler by name; raises NotFoundError.
-    """
-
-    spec: HandlerSpec
-    key: str
-    payload: bytes
-    decode: Callable[[bytes], Any] | None
-    headers: Mapping[str, str]
-    record: Record | None
-    identify: Callable[[Input], str]
-    clock: Callable[[], int]
-    started_ms: int
-    attempt: int
-    find: Callable[[str, str], HandlerSpec]
-
-
-class Action(NamedTuple):
-    """What a step runs, outside the handler's loop."""
-
-    step: Step
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    encode: Callable[[Any], bytes]
-
-
-class Ended(msgspec.Struct, frozen=True):
-    """The handler has ended and everything it started was joined."""
-
-    outcome: Outcome
-
-
-class Failed(msgspec.Struct, frozen=True):
-    """The attempt failed; a fault is not to be retried."""
-
-    error: BaseException
-    is_fault: bool
-
-
-class Blocked(msgspec.Struct, frozen=True):
-    """The handler waits for something to arrive."""
-
-
-_BLOCKED = Blocked()
-_ENDED_EMPTY = Ended(Success(None))
-
-
-class Turn(NamedTuple):
-    """What a turn decided.
-
-    Attributes:
-        changes: state by name; None clears.
-        effects: new commands with their index, in order; reads are not among them.
-        cancelled_timers: indexes of sleep commands that nobody waits for any more.
-    """
-
-    changes: dict[str, bytes | None] | None
-    effects: list[tuple[int, Command]] | None
-    cancelled_timers: list[int] | None
+_NO_HEADERS: Mapping[str, str] = {}
+_Note: TypeAlias = tuple[str, str, bytes | None, CodeType, int]  # kind, name, value, and where in the user's code
 
 
 class Session:
-    """See the module."""
+    """See the module.
 
+    Args:
+        setting: what all invocations of the handler share.
+        key: the object's key; empty for services.
+        started_ms: the moment of the first turn, the same on every attempt.
+        values: the state; changes of this turn are kept beside it.
+        recorded: the journal to replay.
+
+    Attributes:
+        record, headers: what came with the input. attempt: attempts that failed before this one.
+        changes, effects: what the present turn has decided so far; see `Turn`.
+    """
+
+    # A session is made for every event: slots for what each of them uses, defaults in the class for the rest.
     __slots__ = (
-        "_awaiting",
-        "_budget_bytes",
-        "_cancelled_timers",
-        "_changes",
-        "_effects",
+        "__dict__",
         "_identity",
-        "_leftovers_cancelled",
-        "_persisted",
-        "_sites",
-        "_timer_index",
-        "_timers",
-        "_turn_start",
-        "actions",
-        "input",
+        "_notes",
+        "changes",
+        "effects",
+        "key",
         "loop",
-        "machine",
         "outcome",
+        "record",
         "root",
+        "setting",
+        "started_ms",
         "values",
     )
+    headers: Mapping[str, str] = _NO_HEADERS
+    attempt = 0
+    actions: dict[int, Action] | None = None
+    _machine: Machine | None = None
+    _awaiting: dict[int, tuple[HandlerFuture[Any], Decode]] | None = None
+    _timers: dict[int, asyncio.TimerHandle] | None = None
+    _timer_index: dict[int, int] | None = None
+    _cancelled_timers: list[int] | None = None
+    _persisted = 0
+    _turn_start = 0
+    _budget_bytes = BYTES_PER_TURN_CUT
+    _leftovers_cancelled = False
 
-    def __init__(self, given: Input, values: Mapping[str, bytes], machine: Machine, loop: HandlerLoop) -> None:
-        self.input = given
-        self.values = values
-        self.machine = machine
+    def __init__(
+        self,
+        setting: Setting,
+        key: str,
+        started_ms: int,
+        values: Mapping[str, bytes],
+        loop: HandlerLoop,
+        recorded: Sequence[Entry] = (),
+    ) -> None:
+        self.setting = setting
         self.loop = loop
         self.root: RootTask | None = None
-        self.outcome: Ended | Failed | Blocked = _BLOCKED
-        self.actions: dict[int, Action] | None = None
+        self.renew(key, started_ms, values, None)
+        if recorded:
+            self._notes: list[_Note] | None = None
+            self._machine = Machine(recorded, self.label)
+            self._persisted = len(recorded)
+
+    def renew(self, key: str, started_ms: int, values: Mapping[str, bytes], record: Record | None) -> None:
+        """Begin with another input; only for a session whose handler ended in `start` and left nothing behind."""
+        self.key = key
+        self.started_ms = started_ms
+        self.values = values
+        self.record = record
+        self.outcome: TurnOutcome = BLOCKED
+        self.changes: dict[str, bytes | None] | None = None
+        self.effects: list[tuple[int, Command]] | None = None
         self._identity: str | None = None
-        self._awaiting: dict[int, tuple[HandlerFuture[Any], Decode]] | None = None
-        self._timers: dict[int, asyncio.TimerHandle] | None = None
-        self._timer_index: dict[int, int] | None = None
-        self._changes: dict[str, bytes | None] | None = None
-        self._effects: list[tuple[int, Command]] | None = None
-        self._cancelled_timers: list[int] | None = None
-        self._sites: dict[int, tuple[CodeType, int]] = {}
-        self._persisted = len(machine.log)
-        self._turn_start = 0
-        self._budget_bytes = BYTES_PER_TURN_CUT
-        self._leftovers_cancelled = False
+        self._notes = []
+
+    @property
+    def is_renewable(self) -> bool:
+        """True while nothing was asked of the session but to read and write state."""
+        return self._notes is not None and self._identity is None and self.effects is None
+
+    @property
+    def label(self) -> str:
+        """The target, as messages name it."""
+        spec = self.setting.spec
+        return f"{spec.service}/{self.key}.{spec.name}" if spec.is_keyed else spec.target
 
     @property
     def invocation_id(self) -> str:
         if self._identity is None:
-            self._identity = self.input.identify(self.input)
+            self._identity = self.setting.identify(self)
         return self._identity
 
     @property
-    def is_replaying(self) -> bool:
-        return not self.machine.is_next_new()
+    def machine(self) -> Machine:
+        """The journal; what was only noted so far is written into it first (S3)."""
+        notes = self._notes
+        if notes is not None:
+            self._notes = None
+            self._machine = machine = Machine((), self.label)
+            for kind, name, value, code, instruction in notes:
+                site = line_of(code, instruction)
+                if kind == Kind.GET:
+                    machine.issue(Command(kind, name, result=Success(value), site=site))
+                else:
+                    machine.issue(Command(kind, name, body=value, site=site))
+        assert self._machine is not None
+        return self._machine
 
     @property
-    def now_ms(self) -> int:
-        """The moment of this turn, the same on every replay."""
-        return self.input.started_ms + round(self.loop.now_s * 1000)
+    def is_replaying(self) -> bool:
+        return self._notes is None and not self.machine.is_next_new()
 
-    # Driving: the running loop must be `self.loop` in these three.
+    @property
+    def next_index(self) -> int:
+        """The index that the next command gets."""
+        return self.machine.commands
 
-    def start(self, context: object, argument: Any = _UNDECODED) -> None:
-        """Run the first turn; with a journal, run all of it. `argument` is the payload where it is decoded already."""
-        given = self.input
+    # Driving: the running loop must be `self.loop` in these.
+
+    def start(self, handler: Coroutine[Any, Any, Any]) -> bool:
+        """Run the handler's first turn; with a journal, run all of it. True when it ended and left nothing on the loop."""
+        loop, root = self.loop, self.root
+        if root is None:
+            self.root = root = RootTask(loop)
+        loop.timers = self
+        loop.root = root
+        loop.number = 0
         try:
-            if given.decode is None:
-                coro = given.spec.function(context)
-            elif argument is _UNDECODED:
-                coro = given.spec.function(context, given.decode(given.payload))
-            else:
-                coro = given.spec.function(context, argument)
-        except SerdeError as error:
-            self._fail(InputError(f"{given.spec.target} cannot take this payload: {error}"))
-            return
-        loop = self.loop
-        self.root = root = RootTask(cast(Coroutine[Any, Any, Any], coro), loop)
-        loop.adopt(self, root)
-        try:
-            root.start()
+            root.start(handler)
+            if root.is_done and self._notes is not None and not (loop.ready or loop.tasks or loop.violation):
+                self._finish(root)
+                return True
             self._settle()
-            if self.machine.phase is Phase.REPLAYING:
-                self._replay()
+            if self._machine is not None and self._machine.phase is Phase.REPLAYING:
+                self._replay(self._machine)
         except SystemExit as error:
             self._fail(error)
+        return False
+
+    def start_encoded(self, context: object, payload: bytes, decode: Callable[[bytes], Any]) -> None:
+        """Like `start`, with a payload still to be decoded; one that does not fit ends the invocation."""
+        try:
+            argument = decode(payload)
+        except SerdeError as error:
+            self._fail(InputError(f"{self.setting.spec.target} cannot take this payload: {error}"))
+            return
+        self.start(self.setting.spec.function(context, argument))
 
     def arrive(self, arrival: Arrival) -> None:
         """Record an arrival and run the turn that it starts."""
-        self.machine.arrive(arrival)
-        self._turn_start = self.machine.commands
+        machine = self.machine
+        machine.arrive(arrival)
+        self._turn_start = machine.commands
         self._budget_bytes = BYTES_PER_TURN_CUT
         try:
             self._deliver(arrival)
@@ -233,22 +220,21 @@ class Session:
     def close(self) -> None:
         """Drop the handler where it stands; its `finally` blocks run, its verbs are refused."""
         self.loop.violation = ForeignAwaitError("the invocation has left memory")
-        coros = []
+        closing: list[Callable[[], object]] = []
         for task in self.loop.live_tasks():
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001  # dropped on purpose
-            coros.append(task.get_coro())
+            closing.append(task.get_coro().close)
         self.loop.tasks.clear()
-        if self.root is not None and not self.root.done():
-            coros.append(self.root.get_coro())
-        for coro in coros:
+        if self.root is not None and not self.root.is_done:
+            closing.append(self.root.close)
+        for close in closing:
             try:
-                coro.close()
+                close()
             except RuntimeError as error:
                 # It awaits in a `finally`, which it cannot outside its loop; its next replay runs that.
-                _logger.debug("%s left memory inside a finally block: %s", self.machine.label, error)
+                _logger.debug("%s left memory inside a finally block: %s", self.label, error)
 
-    def _replay(self) -> None:
-        machine = self.machine
+    def _replay(self, machine: Machine) -> None:
         while not isinstance(self.outcome, Failed):
             try:
                 arrival = machine.advance()
@@ -262,7 +248,7 @@ class Session:
 
     def _deliver(self, arrival: Arrival) -> None:
         loop = self.loop
-        loop.now_s = max(loop.now_s, (arrival.at_ms - self.input.started_ms) / 1000)
+        loop.now_s = max(loop.now_s, (arrival.at_ms - self.started_ms) / 1000)
         if isinstance(arrival, Completion):
             self._complete(arrival.index, arrival.outcome)
         elif isinstance(arrival, SignalArrived):
@@ -287,63 +273,61 @@ class Session:
             self._complete(match[0], match[1].outcome)
 
     def _cancel(self, arrival: CancelArrived) -> None:
-        """Raise in every task that awaits something of its own, in task order; those that await tasks hear from them."""
         machine = self.machine
         for index, command in list(machine.pending.items()):
             if command.kind == Kind.RUN:
                 # Not running now (a driver waits for those that do), so it will not run again.
                 machine.forget(index)
-                self._complete(index, failure_of(_cancelled()) or Success())
-        if arrival.raised or self.root is None:
-            return
-        for task in (self.root, *self.loop.live_tasks()):
-            waiter = task.waiter if isinstance(task, RootTask) else task._fut_waiter  # type: ignore[attr-defined]  # noqa: SLF001
-            if waiter is None or waiter.done() or isinstance(waiter, asyncio.Task) or _awaits_group(task):
-                continue
-            waiter.set_exception(_cancelled())
+                self._complete(index, failure_of(cancelled()) or Success())
+        if not arrival.raised:
+            cancel_waiters(self.loop)
 
     def _settle(self) -> None:
         """Run dry, then say how the turn ended."""
-        loop, root, machine = self.loop, self.root, self.machine
+        loop, root = self.loop, self.root
         assert root is not None
         try:
-            if loop._ready:  # noqa: SLF001  # one attribute read instead of a call, on the hot path
+            if loop.ready:
                 loop.drain()
             if loop.violation is not None:
                 raise loop.violation
-            if not root.done():
-                self.outcome = _BLOCKED
-                if not machine.pending and machine.is_next_new():
-                    loop.refuse("await on something that no durable verb will complete")
-                return
-            if loop.tasks and not self._leftovers_cancelled:
-                self._leftovers_cancelled = True
-                for task in loop.live_tasks():
-                    task.cancel()
-                loop.drain()
-            if not machine.is_next_new() or (machine.pending and self._has_open_steps()):
-                self.outcome = _BLOCKED
-                return
-            self._finish(root)
+            if not root.is_done:
+                self._block()
+            elif (loop.tasks or self._notes is None) and self._has_more():
+                self.outcome = BLOCKED
+            else:
+                self._finish(root)
         except (ForeignAwaitError, RunawayTurnError, JournalMismatchError) as error:
             self._fail(error)
 
-    def _has_open_steps(self) -> bool:
-        return any(command.kind == Kind.RUN for command in self.machine.pending.values())
+    def _block(self) -> None:
+        self.outcome = BLOCKED
+        machine = self.machine
+        if not machine.pending and machine.is_next_new():
+            self.loop.refuse("await on something that no durable verb will complete")
+
+    def _has_more(self) -> bool:
+        """The handler has returned: cancel the tasks it leaves behind; True while they or its steps go on."""
+        loop, machine = self.loop, self.machine
+        if loop.tasks and not self._leftovers_cancelled:
+            self._leftovers_cancelled = True
+            for task in loop.live_tasks():
+                task.cancel()
+            loop.drain()
+        if not machine.is_next_new():
+            return True
+        return any(command.kind == Kind.RUN for command in machine.pending.values())
 
     def _finish(self, root: RootTask) -> None:
-        try:
-            value = root.outcome()
-        except BaseException as error:  # noqa: BLE001  # kept as the outcome of the attempt
-            self._fail(error)
-            return
-        if value is None and self.input.spec.output.content_type is None:
-            self.outcome = _ENDED_EMPTY
-            return
-        try:
-            self.outcome = Ended(Success(self.input.spec.output.encode(value)))
-        except Exception as error:  # noqa: BLE001  # as above
-            self._fail(error)
+        if root.exception is not None:
+            self._fail(root.exception)
+        elif root.result is None and self.setting.is_silent:
+            self.outcome = ENDED_EMPTY
+        else:
+            try:
+                self.outcome = Ended(Success(self.setting.spec.output.encode(root.result)))
+            except Exception as error:  # noqa: BLE001  # kept as the outcome of the attempt
+                self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
         violation = self.loop.violation
@@ -358,87 +342,93 @@ class Session:
     # What a turn decided.
 
     def take_turn(self) -> Turn:
-        turn = Turn(self._changes, self._effects, self._cancelled_timers)
-        self._changes = None
-        self._effects = None
+        turn = Turn(self.changes, self.effects, self._cancelled_timers)
+        self.changes = None
+        self.effects = None
         self._cancelled_timers = None
         return turn
 
     def take_entries(self) -> tuple[int, list[Entry]]:
-        """The entries since the last call, and the place of the first; their source lines are filled in."""
+        """The entries since the last call, and the place of the first."""
         position = self._persisted
         log = self.machine.log
-        entries = log[position:]
         self._persisted = len(log)
-        if self._sites:
-            number = self.machine.commands - sum(isinstance(entry, Command) for entry in entries)
-            for place, entry in enumerate(entries):
-                if isinstance(entry, Command):
-                    site = self._sites.pop(number, None)
-                    if site is not None and not entry.site:
-                        entries[place] = log[position + place] = msgspec.structs.replace(entry, site=_line_of(*site))
-                    number += 1
-        return position, entries
+        return position, log[position:]
 
-    # The verbs, for the context.
+    # The verbs, for the context. Those of the state find the user's line two frames up.
 
-    def read(self, name: str, decode: Decode) -> HandlerFuture[Any]:
-        """The state of this name."""
-        machine = self.machine
-        index = machine.commands
-        frame = sys._getframe(2)
-        if not machine.is_next_new():
-            return self._issue(Command(Kind.GET, name, site=_line_of(frame.f_code, frame.f_lasti)), decode)
-        changes = self._changes
+    def read(self, name: str, key: StateKey[Any]) -> HandlerFuture[Any]:
+        """The state of this name, decoded as that key says."""
+        changes = self.changes
         raw = changes[name] if changes is not None and name in changes else self.values.get(name)
-        if index - self._turn_start >= COMMANDS_PER_TURN_CUT or self._budget_bytes < 0:
+        notes = self._notes
+        if notes is not None and len(notes) < COMMANDS_PER_TURN_CUT:
+            frame = sys._getframe(2)
+            notes.append(("get", name, raw, frame.f_code, frame.f_lasti))
+            future = self.loop.create_future()
+            if raw is None:
+                future.set_result(None if key.missing is None else key.missing())
+                return future
+            try:
+                future.set_result(key.quick_decode(raw))
+            except Exception:  # noqa: BLE001  # whatever it was, `decode` says why
+                _resolve(future, Success(raw), key.decode_optional)
+            return future
+        decode = key.decode_optional
+        machine = self.machine
+        if machine.is_next_new():
+            if machine.commands - self._turn_start < COMMANDS_PER_TURN_CUT and self._budget_bytes > 0:
+                return self._issue(Command(Kind.GET, name, result=Success(raw), site=user_line()), decode)
             # No answer yet: the turn ends here, commits, and the answer arrives as the next turn.
             return self.issue(Command(Kind.GET, name), decode)
-        self._sites[index] = (frame.f_code, frame.f_lasti)
-        machine.issue(Command(Kind.GET, name, None, None, None, Success(raw)))
-        future = self.loop.create_future()
-        future.set_result(decode(raw))
-        return future
+        return self._issue(Command(Kind.GET, name, site=user_line()), decode)
 
     def write(self, name: str, value: bytes | None) -> None:
         """Set the state of this name; None clears it."""
-        machine = self.machine
-        index = machine.commands
-        frame = sys._getframe(2)
-        kind = Kind.SET if value is not None else Kind.CLEAR
-        if not machine.is_next_new():
-            machine.issue(Command(kind, name, None, value, site=_line_of(frame.f_code, frame.f_lasti)))
-            return
-        self._sites[index] = (frame.f_code, frame.f_lasti)
-        machine.issue(Command(kind, name, None, value))
-        if self._changes is None:
-            self._changes = {}
-        self._changes[name] = value
-        self._spend(index, value)
+        kind = "set" if value is not None else "clear"
+        notes = self._notes
+        if notes is not None and len(notes) < COMMANDS_PER_TURN_CUT:
+            frame = sys._getframe(2)
+            notes.append((kind, name, value, frame.f_code, frame.f_lasti))
+        else:
+            machine = self.machine
+            is_new = machine.is_next_new()
+            self._issue(Command(kind, name, body=value, site=user_line()), _no_value)
+            if not is_new:
+                return
+            self._spend(machine.commands, value)
+        if self.changes is None:
+            self.changes = {name: value}
+        else:
+            self.changes[name] = value
 
     def clear_all(self) -> None:
         is_new = self.machine.is_next_new()
-        self.machine.issue(Command(Kind.CLEAR_ALL, site=_user_line()))
+        self._issue(Command(Kind.CLEAR_ALL, site=user_line()), _no_value)
         if is_new:
-            self._changes = dict.fromkeys((*self.values, *(self._changes or ())))
+            self.changes = dict.fromkeys((*self.values, *(self.changes or ())))
 
     def state_names(self) -> list[str]:
         """The names that have a value now."""
-        merged: dict[str, bytes | None] = {**self.values, **(self._changes or {})}
+        merged: dict[str, bytes | None] = {**self.values, **(self.changes or {})}
         return sorted(name for name, value in merged.items() if value is not None)
 
     def issue(self, command: Command, decode: Decode, action: Action | None = None) -> HandlerFuture[Any]:
         """Issue any other command."""
-        self._guard()
-        index = self.machine.commands
-        is_new = self.machine.is_next_new()
+        if self.loop.violation is not None:
+            raise self.loop.violation
+        machine = self.machine
+        index = machine.commands
+        is_new = machine.is_next_new()
         if action is not None:
             if self.actions is None:
                 self.actions = {}
             self.actions[index] = action
-        future = self._issue(msgspec.structs.replace(command, site=_user_line()), decode)
+        future = self._issue(msgspec.structs.replace(command, site=user_line()), decode)
         if is_new:
-            self._add_effect(index, command)
+            if self.effects is None:
+                self.effects = []
+            self.effects.append((index, command))
             self._spend(index, command.body)
         return future
 
@@ -446,23 +436,19 @@ class Session:
         """Issue a command whose answer may be known at once; it is looked for only when the command is new."""
         return self.issue(Command(kind, name, result=find() if self.machine.is_next_new() else None), decode)
 
-    @property
-    def next_index(self) -> int:
-        return self.machine.commands
-
     def _issue(self, command: Command, decode: Decode) -> HandlerFuture[Any]:
-        index = self.machine.commands
+        machine = self.machine
+        index = machine.commands
         try:
-            issued = self.machine.issue(command)
+            issued = machine.issue(command)
         except JournalMismatchError as error:
             # A handler may catch it; the loop remembers, and the turn ends as a fault all the same.
-            self._fail(error)
             self.loop.violation = error
             raise
         future = self.loop.create_future()
         if issued.result is not None:
             _resolve(future, issued.result, decode)
-        elif index in self.machine.pending:
+        elif index in machine.pending:
             if self._awaiting is None:
                 self._awaiting = {}
             self._awaiting[index] = (future, decode)
@@ -471,15 +457,6 @@ class Session:
         else:
             _resolve(future, Success(None), decode)
         return future
-
-    def _guard(self) -> None:
-        if self.loop.violation is not None:
-            raise self.loop.violation
-
-    def _add_effect(self, index: int, command: Command) -> None:
-        if self._effects is None:
-            self._effects = []
-        self._effects.append((index, command))
 
     def _spend(self, index: int, body: bytes | None) -> None:
         if body is not None:
@@ -495,7 +472,7 @@ class Session:
 
     def start_timer(self, handle: asyncio.TimerHandle) -> None:
         index = self.machine.commands
-        wake_ms = self.input.started_ms + round(handle.when() * 1000)
+        wake_ms = self.started_ms + round(handle.when() * 1000)
         options: dict[str, Option] = {"wake_ms": wake_ms}
         if self._timers is None:
             self._timers, self._timer_index = {}, {}
@@ -518,10 +495,6 @@ class Session:
             self._cancelled_timers.append(index)
 
 
-def _cancelled() -> CancelledError:
-    return CancelledError("the invocation was cancelled")
-
-
 def _no_value(_raw: bytes | None) -> None:
     return None
 
@@ -538,31 +511,3 @@ def _resolve(future: HandlerFuture[Any], outcome: Outcome, decode: Decode) -> No
         future.set_exception(error)
     else:
         future.set_result(value)
-
-
-def _awaits_group(task: Any) -> bool:
-    """True for a task that waits in `TaskGroup.__aexit__`: its children are told, and they tell it."""
-    awaited = task.get_coro()
-    while (inner := getattr(awaited, "cr_await", None)) is not None:
-        awaited = inner
-        if getattr(awaited, "cr_code", None) is asyncio.TaskGroup.__aexit__.__code__:
-            return True
-    return False
-
-
-def _line_of(code: CodeType, instruction: int) -> str:
-    for start, end, line in code.co_lines():
-        if start <= instruction < end:
-            return f"{code.co_filename}:{line}"
-    return f"{code.co_filename}:{code.co_firstlineno}"
-
-
-def _user_line() -> str:
-    """The innermost line outside of the framework and of asyncio."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        module = str(frame.f_globals.get("__name__", ""))
-        if not module.startswith(("streamstate.context", "asyncio")):
-            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-        frame = frame.f_back
-    return ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import types
 from asyncio import _enter_task, _leave_task
 from collections.abc import Coroutine, Generator
 from typing import Any, TypeVar
@@ -18,11 +19,14 @@ from streamstate.errors import ForeignAwaitError
 
 T = TypeVar("T")
 
+_ENDED = object()  # what the driver yields when its handler has ended
+
 
 class HandlerFuture(asyncio.Future[T]):
     """A future of a handler's loop."""
 
-    number: int = 0
+    __slots__ = ("number",)
+    number: int
 
     def __hash__(self) -> int:
         return self.number
@@ -51,60 +55,86 @@ class HandlerTask(asyncio.Task[T]):
 
 
 class RootTask:
-    """The task of the handler itself. Cancellation counts like `asyncio.Task`'s (PEP 789, asyncio.timeout)."""
+    """The task of the handler itself. Cancellation counts like that of `asyncio.Task`.
 
+    It drives the handler through a generator that never ends, and so serves one handler after the other: the end of a
+    coroutine that is awaited costs nothing, that of one which is sent to costs an exception.
+
+    Attributes:
+        is_done: the handler has ended. result, exception: how.
+        waiter: the future that it awaits.
+    """
+
+    # One is used for every event, and most end in their first step: slots for those, defaults in the class for the rest.
     __slots__ = (
+        "__dict__",
         "__weakref__",
-        "_cancel_requests",
         "_context",
-        "_coro",
-        "_exception",
-        "_is_done",
+        "_driver",
+        "_handler",
         "_loop",
-        "_must_cancel",
-        "_result",
-        "_waiter",
+        "_send",
+        "exception",
+        "is_done",
+        "result",
     )
+    waiter: asyncio.Future[Any] | None = None
+    _cancel_requests = 0
+    _must_cancel = False
 
-    def __init__(self, coro: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> None:
-        self._coro = coro
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._context = contextvars.copy_context()
-        self._waiter: asyncio.Future[Any] | None = None
-        self._cancel_requests = 0
-        self._must_cancel = False
-        self._is_done = False
-        self._result: Any = None
-        self._exception: BaseException | None = None
+        self._driver = self._drive()
+        self._send = self._driver.send
 
-    def start(self) -> None:
+    def start(self, handler: Coroutine[Any, Any, Any]) -> None:
         """Run the handler, in a context of its own, until it awaits something that is not ready, or ends."""
-        self._context.run(self._step)
+        self._handler = handler
+        self._context = context = contextvars.copy_context()
+        self.is_done = False
+        self.result: Any = None
+        self.exception: BaseException | None = None
+        _enter_task(self._loop, self)  # type: ignore[arg-type]  # the current task by duck type, see T2
+        try:
+            awaited = context.run(self._send, None)
+        finally:
+            _leave_task(self._loop, self)  # type: ignore[arg-type]  # as above
+        if awaited is not _ENDED:
+            context.run(self._block_on, awaited)
+
+    @types.coroutine
+    def _drive(self) -> Generator[Any, None, None]:
+        while True:
+            try:
+                self.result = yield from self._handler.__await__()
+            except (GeneratorExit, KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # noqa: BLE001  # kept: it is the handler's outcome
+                self.exception = error
+            self.is_done = True
+            yield _ENDED
 
     def _step(self, error: BaseException | None = None) -> None:
-        # Called inside `_context`: by `start`, and by callbacks that were given it.
+        # Called inside `_context`, by callbacks that were given it.
         if self._must_cancel:
             self._must_cancel = False
             error = asyncio.CancelledError()
-        self._waiter = None
-        _enter_task(self._loop, self)  # type: ignore[arg-type]  # the current task by duck type, see T2
+        self.waiter = None
+        _enter_task(self._loop, self)  # type: ignore[arg-type]  # as above
         try:
-            if error is None:
-                awaited = self._coro.send(None)
-            else:
-                awaited = self._coro.throw(error)
-        except StopIteration as stop:
-            self._is_done = True
-            self._result = stop.value
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as raised:  # noqa: BLE001  # kept: it is the handler's outcome
-            self._is_done = True
-            self._exception = raised
-        else:
-            self._block_on(awaited)
+            awaited = self._send(None) if error is None else self._driver.throw(error)
         finally:
             _leave_task(self._loop, self)  # type: ignore[arg-type]  # as above
+        if awaited is not _ENDED:
+            self._block_on(awaited)
+
+    def close(self) -> None:
+        """Drop the handler where it stands.
+
+        Raises:
+            RuntimeError: it awaits something while it is being dropped.
+        """
+        self._driver.close()
 
     def _block_on(self, awaited: Any) -> None:
         if awaited is None:
@@ -115,7 +145,7 @@ class RootTask:
         else:
             awaited._asyncio_future_blocking = False  # noqa: SLF001  # the protocol between futures and tasks
             awaited.add_done_callback(self._wake, context=self._context)
-            self._waiter = awaited
+            self.waiter = awaited
             if self._must_cancel and awaited.cancel():
                 self._must_cancel = False
 
@@ -127,25 +157,14 @@ class RootTask:
         else:
             self._step()
 
-    def outcome(self) -> Any:
-        """What the handler returned; raises what it raised."""
-        if self._exception is not None:
-            raise self._exception
-        return self._result
-
-    @property
-    def waiter(self) -> asyncio.Future[Any] | None:
-        """What the handler awaits."""
-        return self._waiter
-
     def done(self) -> bool:
-        return self._is_done
+        return self.is_done
 
     def cancel(self, msg: object = None) -> bool:
-        if self._is_done:
+        if self.is_done:
             return False
         self._cancel_requests += 1
-        if self._waiter is None or not self._waiter.cancel(msg):
+        if self.waiter is None or not self.waiter.cancel(msg):
             self._must_cancel = True
         return True
 
@@ -157,7 +176,7 @@ class RootTask:
         return self._cancel_requests
 
     def get_coro(self) -> Coroutine[Any, Any, Any]:
-        return self._coro
+        return self._handler
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         return self._loop

@@ -14,7 +14,7 @@ from uuid import UUID
 from streamstate.definitions._annotations import LazyType
 from streamstate.definitions._sites import user_site
 from streamstate.errors import DefinitionError, SerdeError
-from streamstate.serde import Serde
+from streamstate.serde import Serde, quick_codec
 
 T = TypeVar("T")
 
@@ -44,6 +44,9 @@ class StateKey(Generic[T]):
     _default: T
     _serde: Serde[T] | None
     _type: LazyType
+
+    # Gives what is there while nothing is set; None gives None.
+    missing: Callable[[], T] | None = None
 
     @overload
     def __new__(
@@ -76,6 +79,8 @@ class StateKey(Generic[T]):
         self._default = default
         self._serde = serde
         self._type = LazyType()
+        if default is not _NO_DEFAULT:
+            self.missing = self._fresh_default
         return self
 
     @cached_property
@@ -109,10 +114,27 @@ class StateKey(Generic[T]):
         return decode_or_upgrade
 
     @cached_property
-    def decode_optional(self) -> Callable[[bytes | None], Any]:
+    def quick_encode(self) -> Callable[[T], bytes]:
+        """Like `encode`, but what it raises says little: then ask `encode`."""
+        return quick_codec(self.serde)[0]
+
+    @cached_property
+    def quick_decode(self) -> Callable[[bytes], T]:
+        """Like `decode`, but what it raises says little: then ask `decode`."""
+        return quick_codec(self.serde)[1]
+
+    def decode_optional(self, data: bytes | None) -> T | None:
         """Like `decode`, with None or the default for what is not there."""
-        decode = self.decode
-        return lambda data: None if data is None else decode(data)
+        if data is not None:
+            return self.decode(data)
+        return None if self.missing is None else self.missing()
+
+    def _fresh_default(self) -> T:
+        return self._default if isinstance(self._default, _IMMUTABLE) else self.serde.decode(self._default_bytes)
+
+    @cached_property
+    def _default_bytes(self) -> bytes:
+        return self.encode(self._default)
 
     def __repr__(self) -> str:
         return f"StateKey({self.name!r})"
@@ -124,14 +146,4 @@ class DefaultedStateKey(StateKey[T]):
     @property
     def default(self) -> T:
         """What is there while nothing is set; a new value each time where values can be changed."""
-        return self._default if isinstance(self._default, _IMMUTABLE) else self.serde.decode(self._default_bytes)
-
-    @cached_property
-    def decode_optional(self) -> Callable[[bytes | None], Any]:
-        """Like `decode`, with None or the default for what is not there."""
-        decode = self.decode
-        return lambda data: self.default if data is None else decode(data)
-
-    @cached_property
-    def _default_bytes(self) -> bytes:
-        return self.encode(self._default)
+        return self._fresh_default()

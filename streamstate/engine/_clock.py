@@ -33,9 +33,11 @@ class SystemClock:
     def __init__(self) -> None:
         self._base_ms = 0
         self._started_s = 0.0
+        self._loop: asyncio.AbstractEventLoop
         self._handle: asyncio.TimerHandle | None = None
 
     def start(self, not_before_ms: int) -> None:
+        self._loop = asyncio.get_running_loop()
         self._base_ms = max(time.time_ns() // 1_000_000, not_before_ms)
         self._started_s = time.monotonic()
 
@@ -49,4 +51,4 @@ class SystemClock:
         if when_ms is not None:
             # One more millisecond, since now_ms rounds down and a timer must not be looked at too early.
             delay_s = max(0, when_ms - self.now_ms() + 1) / 1000
-            self._handle = asyncio.get_running_loop().call_later(delay_s, callback)
+            self._handle = self._loop.call_later(delay_s, callback)

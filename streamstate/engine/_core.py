@@ -369,11 +369,11 @@ class Core:
             status=Status.READY,
             input=request.body,
             origin=request.origin,
-            created_ms=session.input.started_ms,
-            started_ms=session.input.started_ms,
+            created_ms=session.started_ms,
+            started_ms=session.started_ms,
         )
         inv = Live(row, spec, slot)
-        inv.record = session.input.record
+        inv.record = session.record
         inv.session = session
         if slot is not None:
             slot.holder = inv

@@ -16,10 +16,10 @@ from streamstate.context import (
     Ended,
     Failed,
     HandlerLoop,
-    Input,
     ObjectContext,
     ObjectSharedContext,
     Session,
+    Setting,
     Turn,
     WorkflowContext,
     WorkflowSharedContext,
@@ -27,13 +27,13 @@ from streamstate.context import (
     is_cancellation,
     running,
 )
-from streamstate.definitions import HandlerKind, HandlerSpec, ServiceKind
+from streamstate.definitions import HandlerKind, ServiceKind
 from streamstate.engine._core import Core
 from streamstate.engine._effects import Effects, Sender, promise_topic
 from streamstate.engine._keys import Live
 from streamstate.engine._steps import Steps
 from streamstate.errors import RetryableError, UsageError
-from streamstate.journal import Arrival, CancelArrived, Completion, Failure, Kind, Machine, Outcome, Success, child_identity
+from streamstate.journal import Arrival, CancelArrived, Completion, Failure, Kind, Outcome, Success, child_identity
 from streamstate.storage import Status, TimerRow
 
 _logger = logging.getLogger("streamstate.engine")
@@ -169,24 +169,8 @@ class Executor:
             with running(session.loop):
                 session.close()
 
-    def input_of(self, inv: Live) -> Input:
-        row, spec = inv.row, inv.spec
-        decode = spec.input.decode if spec.takes_input else None
-        if decode is not None and row.origin.subscription:
-            decode = self.subscription_decoders.get(row.origin.subscription, decode)
-        return Input(
-            spec=spec,
-            key=row.key,
-            payload=row.input,
-            decode=decode,
-            headers=row.origin.headers,
-            record=inv.record,
-            identify=lambda _input: row.id,
-            clock=self._core.clock.now_ms,
-            started_ms=row.started_ms or 0,
-            attempt=row.attempt,
-            find=self._core.program.handler,
-        )
+    def _setting_of(self, inv: Live) -> Setting:
+        return Setting.of(inv.spec, lambda _session: inv.row.id, self._core.clock.now_ms, self._core.program.handler)
 
     def _enter(self, inv: Live) -> bool:
         """Make the handler's session and run it up to where its journal ends; False when that ended or failed."""
@@ -197,10 +181,17 @@ class Executor:
         if spec.is_keyed and inv.slot is None:
             inv.slot = self._core.slot_of(inv.row.service, inv.row.key)
         values = inv.slot.values if inv.slot is not None else _NO_STATE
-        session = inv.session = Session(self.input_of(inv), values, Machine(recorded, inv.label), HandlerLoop())
-        inv.recorded = None
+        row = inv.row
+        session = Session(self._setting_of(inv), row.key, row.started_ms or 0, values, HandlerLoop(), recorded)
+        session.record, session.headers, session.attempt = inv.record, row.origin.headers, row.attempt
+        inv.session, inv.recorded = session, None
+        context = CONTEXTS[spec.service_kind, spec.kind](session)
         with running(session.loop):
-            session.start(CONTEXTS[spec.service_kind, spec.kind](session))
+            if spec.takes_input:
+                decode = self.subscription_decoders.get(row.origin.subscription, spec.input.decode)
+                session.start_encoded(context, row.input, decode)
+            else:
+                session.start(spec.function(context))
         self.conclude(inv)
         if inv.session is None:
             return False

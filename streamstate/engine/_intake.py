@@ -10,20 +10,26 @@ from __future__ import annotations
 
 from asyncio import _get_running_loop, _set_running_loop
 from collections.abc import Mapping, Sequence
+from sys import getrefcount
 from typing import Any, NoReturn
 
-from streamstate.context import Ended, HandlerLoop, Input, Session
+from streamstate.context import ENDED_EMPTY, Ended, HandlerLoop, Session, Setting, TurnOutcome
 from streamstate.definitions import HandlerKind, Record, Skip, SubscriptionSpec
 from streamstate.engine._core import Core, Request
 from streamstate.engine._effects import Effects, Sender, identity_of
 from streamstate.engine._executor import CONTEXTS, Executor
 from streamstate.engine._keys import KeySlot
 from streamstate.errors import SerdeError, SubscriptionStoppedError, UsageError
-from streamstate.journal import Machine, Success, record_identity
+from streamstate.journal import Command, Success, record_identity
+from streamstate.serde import quick_codec
 from streamstate.storage import Origin
 
-_NO_HEADERS: Mapping[str, str] = {}
 _NO_STATE: Mapping[str, bytes] = {}
+
+# Who holds a session and a context that nobody but the intake knows: its attribute, the local name, the argument of
+# getrefcount; the session also its context and its loop.
+_SESSION_REFERENCES = 5
+_CONTEXT_REFERENCES = 3
 
 
 class Skipped(Exception):  # noqa: N818  # a decision, not an error
@@ -51,12 +57,19 @@ class Intake:
         self._executor = executor
         self._subscription = subscription
         self._spec = spec
-        self._context = CONTEXTS[spec.service_kind, spec.kind]
-        self._decode = subscription.value.decode if subscription.value is not None else spec.input.decode
-        self._decode_later = self._decode if spec.takes_input else None
+        self._context_class = CONTEXTS[spec.service_kind, spec.kind]
+        self._function = spec.function
+        serde = subscription.value if subscription.value is not None else spec.input
+        self._decode = serde.decode
+        self._quick_decode = quick_codec(serde)[1]
+        self._setting = Setting.of(spec, self._identify, core.clock.now_ms, core.program.handler)
+        self._takes_input = spec.takes_input
+        self._slots = core.keys.services[spec.service] if spec.is_keyed else None
+        self._has_plain_key = spec.is_keyed and subscription.key is None
         self._positions = dict(positions)
         self._topic_ids: Mapping[str, str] = {}
         self._loop = HandlerLoop()
+        self._renew()
         self._has_fast_path = spec.kind in (HandlerKind.EXCLUSIVE, HandlerKind.SERVICE)
 
     def take(self, records: Sequence[Record], topic_ids: Mapping[str, str]) -> None:
@@ -110,59 +123,69 @@ class Intake:
         commits.records_ahead += decided
 
     def _decide(self, record: Record, started_ms: int) -> None:
-        spec = self._spec
+        """R1 for one record; written for speed, since every event comes through here."""
+        raw_key = record.key
         try:
-            key = self._key_of(record) if spec.is_keyed else ""
-            argument = self._argument_of(record) if spec.takes_input else None
+            key = raw_key.decode() if self._has_plain_key and raw_key is not None else self._key_of(record)
+            argument = self._argument_of(record.value) if self._takes_input else None
         except (SerdeError, UnicodeDecodeError) as error:
             self._refuse(record, error)
-        if not self._has_fast_path:
-            self._accept(record, key)
-            return
-        slot = None
-        if spec.is_keyed:
-            slot = self._core.keys.find(spec.service, key) or self._core.slot_of(spec.service, key)
-            if slot.holder is not None:
+        if self._slots is not None:
+            slot = self._slots.get(key) or self._core.slot_of(self._spec.service, key)
+            if slot.holder is not None or not self._has_fast_path:
                 self._accept(record, key)
                 return
-        self._run(record, key, argument, slot, started_ms)
-
-    def _run(self, record: Record, key: str, argument: Any, slot: KeySlot | None, started_ms: int) -> None:
-        core, spec = self._core, self._spec
-        given = Input(
-            spec,
-            key,
-            record.value or b"",
-            self._decode_later,
-            _NO_HEADERS,
-            record,
-            self._identify,
-            core.clock.now_ms,
-            started_ms,
-            0,
-            core.program.handler,
-        )
-        session = Session(given, slot.values if slot is not None else _NO_STATE, Machine(), self._loop)
-        session.start(self._context(session), argument)
-        outcome = session.outcome
-        if type(outcome) is not Ended or type(outcome.outcome) is not Success or not self._loop.reset():
+            values = slot.values
+        elif self._has_fast_path:
+            slot, values = None, _NO_STATE
+        else:
+            self._accept(record, key)
+            return
+        session, context = self._session, self._context
+        session.renew(key, started_ms, values, record)
+        is_clean = session.start(self._function(context, argument) if self._takes_input else self._function(context))
+        if not is_clean or not (session.outcome is ENDED_EMPTY or _is_success(session.outcome)):
             self._keep(session, record, key, slot)
             return
-        changes, effects, _timers = session.take_turn()
-        if effects is not None:
-            try:
-                self._effects.check(effects)
-            except UsageError:
-                self._keep(session, record, key, slot)
-                return
-        if changes is not None and slot is not None:
-            slot.apply(changes, core.commits.batch, core.commits.number)
-        if effects is not None:
-            self._effects.apply(Sender(session.invocation_id, spec.service, key, None), effects)
+        if session.effects is not None and not self._carry_out(session, session.effects):
+            self._keep(session, record, key, slot)
+            return
+        if session.changes is not None and slot is not None:
+            commits = self._core.commits
+            slot.apply(session.changes, commits.batch, commits.number)
+        # Used again, unless the handler used more than the state, or somebody still holds on to one of them.
+        if (
+            getrefcount(session) != _SESSION_REFERENCES
+            or getrefcount(context) != _CONTEXT_REFERENCES
+            or not session.is_renewable
+        ):
+            self._renew()
+
+    def _renew(self) -> None:
+        self._session = Session(self._setting, "", 0, _NO_STATE, self._loop)
+        self._context = self._context_class(self._session)
+
+    def _argument_of(self, value: bytes | None) -> Any:
+        if value is None:
+            value = self._tombstone()
+        try:
+            return self._quick_decode(value)
+        except Exception:  # noqa: BLE001  # whatever it was, `decode` says why
+            return self._decode(value)
+
+    def _carry_out(self, session: Session, effects: list[tuple[int, Command]]) -> bool:
+        """The effects of a handler that ended in its first turn; False when one of them is impossible."""
+        try:
+            self._effects.check(effects)
+        except UsageError:
+            return False
+        self._effects.apply(Sender(session.invocation_id, self._spec.service, session.key, None), effects)
+        return True
 
     def _keep(self, session: Session, record: Record, key: str, slot: KeySlot | None) -> None:
         """The first turn did not end it, or ended it badly: an invocation like any other from here on."""
         self._loop = HandlerLoop()
+        self._renew()
         _set_running_loop(self._loop)
         inv = self._core.adopt_running(self._request(record, key, session.invocation_id), session, slot)
         self._executor.conclude(inv)
@@ -195,11 +218,13 @@ class Intake:
             record.offset,
         )
 
-    def _identify(self, given: Input) -> str:
-        assert given.record is not None
-        return self._identity(given.record)
+    def _identify(self, session: Session) -> str:
+        assert session.record is not None
+        return self._identity(session.record)
 
     def _key_of(self, record: Record) -> str:
+        if not self._spec.is_keyed:
+            return ""
         extract = self._subscription.key
         if extract is not None:
             key = extract(record)
@@ -212,13 +237,10 @@ class Intake:
             raise self._stopped(record, "the record has no key, and its target is keyed", "on_null_key=Skip()")
         return record.key.decode()
 
-    def _argument_of(self, record: Record) -> Any:
-        value = record.value
-        if value is None:
-            if isinstance(self._subscription.policies.on_tombstone, Skip):
-                raise Skipped
-            value = b""
-        return self._decode(value)
+    def _tombstone(self) -> bytes:
+        if isinstance(self._subscription.policies.on_tombstone, Skip):
+            raise Skipped
+        return b""
 
     def _refuse(self, record: Record, error: Exception) -> NoReturn:
         if isinstance(self._subscription.policies.on_undecodable, Skip):
@@ -232,3 +254,6 @@ class Intake:
             f"@subscribe(…, {remedy})"
         )
 
+
+def _is_success(outcome: TurnOutcome) -> bool:
+    return isinstance(outcome, Ended) and isinstance(outcome.outcome, Success)

@@ -100,7 +100,7 @@ class Live:
 class KeySlot:
     """One key of one object or workflow."""
 
-    __slots__ = ("batch", "holder", "ident", "last_seq", "queue", "spilled_seq", "values")
+    __slots__ = ("_pending", "_pending_batch", "batch", "holder", "ident", "last_seq", "queue", "spilled_seq", "values")
 
     def __init__(self, ident: tuple[str, str], values: dict[str, bytes]) -> None:
         self.ident = ident
@@ -110,6 +110,8 @@ class KeySlot:
         self.last_seq = 0
         self.spilled_seq = 0
         self.batch = 0
+        self._pending: dict[str, bytes | None] = {}
+        self._pending_batch = 0
 
     @property
     def is_spilled(self) -> bool:
@@ -120,16 +122,15 @@ class KeySlot:
         """Make changes of a turn the state that the next one sees, and part of the batch."""
         values = self.values
         for name, value in changes.items():
-            if value is None:
-                values.pop(name, None)
-            else:
+            if value is not None:
                 values[name] = value
-        earlier = batch.state.get(self.ident)
-        if earlier is None:
-            batch.state[self.ident] = changes
+            else:
+                values.pop(name, None)
+        if self._pending_batch == number:
+            self._pending.update(changes)
         else:
-            earlier.update(changes)
-        self.batch = number
+            batch.state[self.ident] = self._pending = changes
+            self.batch = self._pending_batch = number
 
 
 class KeyTable:

@@ -75,6 +75,11 @@ class JsonSerde(Generic[T]):
                 f"no JSON of {type_name(self._annotation)} for {type(value).__name__} {excerpt(value)}: {error}"
             ) from error
 
+    @property
+    def codec(self) -> tuple[Callable[[T], bytes], Callable[[bytes], T]]:
+        """Encode and decode without a word of explanation: for what they refuse, ask the methods, which say why."""
+        return self._encode, self._decode
+
     def __repr__(self) -> str:
         return f"JsonSerde({type_name(self._annotation)})"
 

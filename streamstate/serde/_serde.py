@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
@@ -24,3 +25,10 @@ class Serde(Protocol[T]):
     def decode(self, data: bytes, /) -> T:
         """The value of `data`. Raises SerdeError if it is not what the type says."""
         ...
+
+
+def quick_codec(serde: Serde[T]) -> tuple[Callable[[T], bytes], Callable[[bytes], T]]:
+    """The shortest way to encode and to decode. For an input that they refuse, with whatever exception, the serde's own
+    methods are to be asked, which raise a SerdeError that says why."""
+    found: tuple[Callable[[T], bytes], Callable[[bytes], T]] | None = getattr(serde, "codec", None)
+    return found if found is not None else (serde.encode, serde.decode)

@@ -8,14 +8,17 @@ from pathlib import Path
 import pytest
 
 from food_ordering.app import build_app
+from streamstate.storage import MemoryStore, SqliteStore
 from streamstate.testing import Environment, VirtualClock
 from streamstate_kafka import Kafka
 from tests.food_ordering.city import City
 
 
-@pytest.fixture(params=[False, True], ids=["live", "always replayed"])
+@pytest.fixture(params=["in memory", "in memory, always replayed", "on disk"])
 async def city(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[City]:
     books = tmp_path / "bank.db"
+    store = SqliteStore.open(tmp_path / "data") if request.param == "on disk" else MemoryStore()
     app = build_app([Kafka("nowhere:9092")], books)
-    async with Environment(app, clock=VirtualClock(), always_replay=request.param) as env:
+    replays = "always replayed" in request.param
+    async with Environment(app, clock=VirtualClock(), always_replay=replays, store=store) as env:
         yield City(env, books)

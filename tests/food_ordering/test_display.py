@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from food_ordering.checker import Check
-from food_ordering.display import PlainLines, Snapshot, display, plain, render, show_checks
+from food_ordering.display import LiveTable, PlainLines, Snapshot, display, plain, render, show_checks
 from food_ordering.model import OrderStatus
 
 BY_STATUS = Counter({OrderStatus.DELIVERED: 5, OrderStatus.CANCELLED: 1, OrderStatus.IN_DELIVERY: 2})
@@ -36,6 +36,14 @@ def test_without_a_terminal_a_line_comes_now_and_then() -> None:
         for elapsed_s in (0.0, 0.2, 1.9, 2.1, 2.3):
             shown.show(snapshot(elapsed_s))
     assert [line.split()[0] for line in printed(console).splitlines()] == ["0.0", "2.1"]
+
+
+def test_on_a_terminal_the_table_is_live() -> None:
+    console = Console(file=io.StringIO(), width=120, height=40, force_terminal=True)
+    with display(console) as shown:
+        assert isinstance(shown, LiveTable)
+        shown.show(snapshot(4.0))
+    assert "300 of 310" in printed(console)
 
 
 @pytest.mark.parametrize(

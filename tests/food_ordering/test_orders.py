@@ -142,3 +142,15 @@ async def test_orders_do_not_wait_for_each_other(city: City) -> None:
     assert city.statuses("order-1") == KITCHEN
     assert city.statuses("order-2") == [*KITCHEN, "waiting for driver"]
     assert city.orders_of("driver-1") == ["order-2"]
+
+
+async def test_a_cancelled_invocation_compensates_like_a_cancelled_order(city: City) -> None:
+    await city.place("order-1")
+    run = await city.env.send(orders.fulfil, PIZZA, key="order-1")
+    assert not run.is_new, "the order's own fulfilment is found by its key"
+    assert run.cancel()
+    assert await run.result() is OrderStatus.CANCELLED
+    await city.env.idle()
+    assert city.statuses("order-1") == [*KITCHEN, "cancelled"]
+    assert [booking.refunded for booking in city.bookings("order-1")] == [True]
+    assert [type(request) for request in city.requests("order-1")] == [PrepareOrder, StopPreparing]
