@@ -51,6 +51,7 @@ class InvocationLogger(logging.LoggerAdapter[logging.Logger]):
     def __init__(self, session: Session) -> None:
         super().__init__(_logger, {})
         self._session = session
+        self._invocation = session.invocation_id
 
     def isEnabledFor(self, level: int) -> bool:
         return not self._session.is_replaying and self.logger.isEnabledFor(level)
@@ -58,7 +59,7 @@ class InvocationLogger(logging.LoggerAdapter[logging.Logger]):
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         session = self._session
         own = {
-            "invocation_id": self._session.invocation_id,
+            "invocation_id": self._invocation,
             "target": session.setting.spec.target,
             "object_key": session.key,
             "attempt": session.attempt,
@@ -425,7 +426,7 @@ class _StateWriter(_StateReader):
 
     def clear(self, key: StateKey[Any] | str, /) -> None:
         """Remove a key of the state."""
-        self._session.write(key if isinstance(key, str) else key.name, None)
+        self._session.erase(key if isinstance(key, str) else key.name)
 
     def clear_all(self) -> None:
         """Remove the whole state."""

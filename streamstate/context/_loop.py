@@ -46,7 +46,7 @@ class HandlerLoop(RefusingLoop):
 
     Attributes:
         root: the handler's own task. tasks: those it has made, by number. timers: keeps its durable timers.
-        ready: callbacks to run. number: of the youngest future or task. now_s: seconds since the invocation's first turn.
+        ready: callbacks to run. is_touched: there may be callbacks, tasks or a violation. number: of the youngest future or task. now_s: seconds since the invocation's first turn.
         violation: what the handler did that it must not; ends the turn, whatever the handler does about it.
     """
 
@@ -55,6 +55,7 @@ class HandlerLoop(RefusingLoop):
         self.tasks: dict[int, HandlerTask[Any]] = {}
         self.root: RootTask | None = None
         self.violation: HandlerFault | None = None
+        self.is_touched = False
         self.ready: deque[asyncio.Handle] = deque()
         self.timers: TimerHost | None = None
         self.number = 0
@@ -90,6 +91,7 @@ class HandlerLoop(RefusingLoop):
         return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "its end"
 
     def refuse(self, what: str) -> NoReturn:
+        self.is_touched = True
         self.violation = ForeignAwaitError(f"a handler called {what} at {self.whereabouts()}. {_REMEDY}")
         raise self.violation
 
@@ -123,6 +125,7 @@ class HandlerLoop(RefusingLoop):
         self, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: contextvars.Context | None = None
     ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
+        self.is_touched = True
         self.ready.append(handle)
         return handle
 

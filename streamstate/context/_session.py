@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from sys import _getframe
 from types import CodeType
 from typing import Any, TypeAlias
 
@@ -71,18 +71,19 @@ class Session:
 
     Attributes:
         record, headers: what came with the input. attempt: attempts that failed before this one.
+        notes: commands not yet in the journal (S3); None when there is a journal.
         changes, effects: what the present turn has decided so far; see `Turn`.
     """
 
     # A session is made for every event: slots for what each of them uses, defaults in the class for the rest.
     __slots__ = (
         "__dict__",
-        "_identity",
-        "_notes",
         "changes",
         "effects",
+        "identity",
         "key",
         "loop",
+        "notes",
         "outcome",
         "record",
         "root",
@@ -113,30 +114,23 @@ class Session:
         recorded: Sequence[Entry] = (),
     ) -> None:
         self.setting = setting
-        self.loop = loop
-        self.root: RootTask | None = None
-        self.renew(key, started_ms, values, None)
-        if recorded:
-            self._notes: list[_Note] | None = None
-            self._machine = Machine(recorded, self.label)
-            self._persisted = len(recorded)
-
-    def renew(self, key: str, started_ms: int, values: Mapping[str, bytes], record: Record | None) -> None:
-        """Begin with another input; only for a session whose handler ended in `start` and left nothing behind."""
         self.key = key
         self.started_ms = started_ms
         self.values = values
-        self.record = record
+        self.loop = loop
+        self.root = RootTask(loop)
+        self.record: Record | None = None
         self.outcome: TurnOutcome = BLOCKED
         self.changes: dict[str, bytes | None] | None = None
         self.effects: list[tuple[int, Command]] | None = None
-        self._identity: str | None = None
-        self._notes = []
-
-    @property
-    def is_renewable(self) -> bool:
-        """True while nothing was asked of the session but to read and write state."""
-        return self._notes is not None and self._identity is None and self.effects is None
+        self.identity: str | None = None
+        self.notes: list[_Note] | None = []
+        loop.timers = self
+        loop.root = self.root
+        if recorded:
+            self.notes = None
+            self._machine = Machine(recorded, self.label)
+            self._persisted = len(recorded)
 
     @property
     def label(self) -> str:
@@ -146,16 +140,16 @@ class Session:
 
     @property
     def invocation_id(self) -> str:
-        if self._identity is None:
-            self._identity = self.setting.identify(self)
-        return self._identity
+        if self.identity is None:
+            self.identity = self.setting.identify(self)
+        return self.identity
 
     @property
     def machine(self) -> Machine:
         """The journal; what was only noted so far is written into it first (S3)."""
-        notes = self._notes
+        notes = self.notes
         if notes is not None:
-            self._notes = None
+            self.notes = None
             self._machine = machine = Machine((), self.label)
             for kind, name, value, code, instruction in notes:
                 site = line_of(code, instruction)
@@ -168,7 +162,7 @@ class Session:
 
     @property
     def is_replaying(self) -> bool:
-        return self._notes is None and not self.machine.is_next_new()
+        return self.notes is None and not self.machine.is_next_new()
 
     @property
     def next_index(self) -> int:
@@ -177,25 +171,56 @@ class Session:
 
     # Driving: the running loop must be `self.loop` in these.
 
-    def start(self, handler: Coroutine[Any, Any, Any]) -> bool:
-        """Run the handler's first turn; with a journal, run all of it. True when it ended and left nothing on the loop."""
-        loop, root = self.loop, self.root
-        if root is None:
-            self.root = root = RootTask(loop)
-        loop.timers = self
-        loop.root = root
+    def run_at_once(
+        self,
+        handler: Coroutine[Any, Any, Any],
+        key: str,
+        started_ms: int,
+        values: Mapping[str, bytes],
+        record: Record,
+    ) -> bool:
+        """Run a handler in a session that was used before and left no trace; `root` must be the current task.
+
+        True when it ended in this turn, returned nothing, and did nothing but read and write state, or issue commands
+        that nobody waits for: then only `changes` and `effects` are to be looked at.
+        """
+        self.key = key
+        self.started_ms = started_ms
+        self.values = values
+        self.record = record
+        self.changes = None
+        self.notes = []
+        root, loop = self.root, self.loop
         loop.number = 0
         try:
             root.start(handler)
-            if root.is_done and self._notes is not None and not (loop.ready or loop.tasks or loop.violation):
-                self._finish(root)
-                return True
-            self._settle()
-            if self._machine is not None and self._machine.phase is Phase.REPLAYING:
-                self._replay(self._machine)
         except SystemExit as error:
             self._fail(error)
+            return False
+        if root.is_done and root.exception is None and root.result is None and not loop.is_touched:
+            if self.notes is not None or self._is_finished():
+                self.outcome = ENDED_EMPTY
+                return self.setting.is_silent
+        self._settle()
         return False
+
+    def start(self, handler: Coroutine[Any, Any, Any]) -> None:
+        """Run the handler's first turn; with a journal, run all of it."""
+        root = self.root
+        root.enter()
+        try:
+            root.start(handler)
+        except SystemExit as error:
+            self._fail(error)
+            return
+        finally:
+            root.leave()
+        self._settle()
+        if self._machine is not None and self._machine.phase is Phase.REPLAYING:
+            self._replay(self._machine)
+
+    def _is_finished(self) -> bool:
+        return not self.machine.pending
 
     def start_encoded(self, context: object, payload: bytes, decode: Callable[[bytes], Any]) -> None:
         """Like `start`, with a payload still to be decoded; one that does not fit ends the invocation."""
@@ -212,10 +237,7 @@ class Session:
         machine.arrive(arrival)
         self._turn_start = machine.commands
         self._budget_bytes = BYTES_PER_TURN_CUT
-        try:
-            self._deliver(arrival)
-        except SystemExit as error:
-            self._fail(error)
+        self._deliver(arrival)
 
     def close(self) -> None:
         """Drop the handler where it stands; its `finally` blocks run, its verbs are refused."""
@@ -225,7 +247,7 @@ class Session:
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001  # dropped on purpose
             closing.append(task.get_coro().close)
         self.loop.tasks.clear()
-        if self.root is not None and not self.root.is_done:
+        if not self.root.is_done:
             closing.append(self.root.close)
         for close in closing:
             try:
@@ -285,7 +307,6 @@ class Session:
     def _settle(self) -> None:
         """Run dry, then say how the turn ended."""
         loop, root = self.loop, self.root
-        assert root is not None
         try:
             if loop.ready:
                 loop.drain()
@@ -293,11 +314,11 @@ class Session:
                 raise loop.violation
             if not root.is_done:
                 self._block()
-            elif (loop.tasks or self._notes is None) and self._has_more():
+            elif (loop.tasks or self.notes is None) and self._has_more():
                 self.outcome = BLOCKED
             else:
                 self._finish(root)
-        except (ForeignAwaitError, RunawayTurnError, JournalMismatchError) as error:
+        except (ForeignAwaitError, RunawayTurnError, JournalMismatchError, SystemExit) as error:
             self._fail(error)
 
     def _block(self) -> None:
@@ -361,21 +382,43 @@ class Session:
         """The state of this name, decoded as that key says."""
         changes = self.changes
         raw = changes[name] if changes is not None and name in changes else self.values.get(name)
-        notes = self._notes
-        if notes is not None and len(notes) < COMMANDS_PER_TURN_CUT:
-            frame = sys._getframe(2)
-            notes.append(("get", name, raw, frame.f_code, frame.f_lasti))
-            future = self.loop.create_future()
-            if raw is None:
-                future.set_result(None if key.missing is None else key.missing())
-                return future
-            try:
-                future.set_result(key.quick_decode(raw))
-            except Exception:  # noqa: BLE001  # whatever it was, `decode` says why
-                _resolve(future, Success(raw), key.decode_optional)
-            return future
-        decode = key.decode_optional
+        notes = self.notes
+        if notes is None or len(notes) >= COMMANDS_PER_TURN_CUT:
+            return self._read_journaled(name, key, raw)
+        frame = _getframe(2)
+        notes.append(("get", name, raw, frame.f_code, frame.f_lasti))
+        loop = self.loop
+        future: HandlerFuture[Any] = HandlerFuture(loop=loop)
+        loop.number = future.number = loop.number + 1
+        try:
+            future.set_result(key.quick_decode(raw) if raw is not None else key.missing and key.missing())
+        except Exception:  # noqa: BLE001  # whatever it was, `decode` says why
+            _resolve(future, Success(raw), key.decode_optional)
+        return future
+
+    def write(self, name: str, value: bytes) -> None:
+        """Set the state of this name."""
+        notes = self.notes
+        if notes is None:
+            self._write_journaled(Kind.SET, name, value)
+            return
+        frame = _getframe(2)
+        notes.append(("set", name, value, frame.f_code, frame.f_lasti))
+        changes = self.changes
+        if changes is None:
+            self.changes = {name: value}
+            return
+        changes[name] = value
+        if len(notes) >= COMMANDS_PER_TURN_CUT:
+            self._spend(self.machine.commands, value)
+
+    def erase(self, name: str) -> None:
+        """Clear the state of this name."""
+        self._write_journaled(Kind.CLEAR, name, None)
+
+    def _read_journaled(self, name: str, key: StateKey[Any], raw: bytes | None) -> HandlerFuture[Any]:
         machine = self.machine
+        decode = key.decode_optional
         if machine.is_next_new():
             if machine.commands - self._turn_start < COMMANDS_PER_TURN_CUT and self._budget_bytes > 0:
                 return self._issue(Command(Kind.GET, name, result=Success(raw), site=user_line()), decode)
@@ -383,24 +426,15 @@ class Session:
             return self.issue(Command(Kind.GET, name), decode)
         return self._issue(Command(Kind.GET, name, site=user_line()), decode)
 
-    def write(self, name: str, value: bytes | None) -> None:
-        """Set the state of this name; None clears it."""
-        kind = "set" if value is not None else "clear"
-        notes = self._notes
-        if notes is not None and len(notes) < COMMANDS_PER_TURN_CUT:
-            frame = sys._getframe(2)
-            notes.append((kind, name, value, frame.f_code, frame.f_lasti))
-        else:
-            machine = self.machine
-            is_new = machine.is_next_new()
-            self._issue(Command(kind, name, body=value, site=user_line()), _no_value)
-            if not is_new:
-                return
-            self._spend(machine.commands, value)
-        if self.changes is None:
-            self.changes = {name: value}
-        else:
+    def _write_journaled(self, kind: str, name: str, value: bytes | None) -> None:
+        machine = self.machine
+        is_new = machine.is_next_new()
+        self._issue(Command(kind, name, body=value, site=user_line()), _no_value)
+        if is_new:
+            if self.changes is None:
+                self.changes = {}
             self.changes[name] = value
+            self._spend(machine.commands, value)
 
     def clear_all(self) -> None:
         is_new = self.machine.is_next_new()

@@ -13,6 +13,7 @@ import contextvars
 import types
 from asyncio import _enter_task, _leave_task
 from collections.abc import Coroutine, Generator
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 from streamstate.errors import ForeignAwaitError
@@ -86,19 +87,26 @@ class RootTask:
         self._loop = loop
         self._driver = self._drive()
         self._send = self._driver.send
-
-    def start(self, handler: Coroutine[Any, Any, Any]) -> None:
-        """Run the handler, in a context of its own, until it awaits something that is not ready, or ends."""
-        self._handler = handler
-        self._context = context = contextvars.copy_context()
-        self.is_done = False
         self.result: Any = None
         self.exception: BaseException | None = None
+
+    def enter(self) -> None:
+        """Be the current task of the loop: `start` only runs then."""
         _enter_task(self._loop, self)  # type: ignore[arg-type]  # the current task by duck type, see T2
-        try:
-            awaited = context.run(self._send, None)
-        finally:
-            _leave_task(self._loop, self)  # type: ignore[arg-type]  # as above
+
+    def leave(self) -> None:
+        """Be the current task no more."""
+        _leave_task(self._loop, self)  # type: ignore[arg-type]  # as above
+
+    def start(self, handler: Coroutine[Any, Any, Any]) -> None:
+        """Run the handler, in a context of its own, until it awaits something that is not ready, or ends.
+
+        `result` and `exception` must be None: either the task is new, or its last handler returned nothing.
+        """
+        self._handler = handler
+        self._context = context = copy_context()
+        self.is_done = False
+        awaited = context.run(self._send, None)
         if awaited is not _ENDED:
             context.run(self._block_on, awaited)
 
@@ -120,11 +128,11 @@ class RootTask:
             self._must_cancel = False
             error = asyncio.CancelledError()
         self.waiter = None
-        _enter_task(self._loop, self)  # type: ignore[arg-type]  # as above
+        self.enter()
         try:
             awaited = self._send(None) if error is None else self._driver.throw(error)
         finally:
-            _leave_task(self._loop, self)  # type: ignore[arg-type]  # as above
+            self.leave()
         if awaited is not _ENDED:
             self._block_on(awaited)
 

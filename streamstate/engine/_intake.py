@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from sys import getrefcount
 from typing import Any, NoReturn
 
-from streamstate.context import ENDED_EMPTY, Ended, HandlerLoop, Session, Setting, TurnOutcome
+from streamstate.context import Ended, HandlerLoop, Session, Setting
 from streamstate.definitions import HandlerKind, Record, Skip, SubscriptionSpec
 from streamstate.engine._core import Core, Request
 from streamstate.engine._effects import Effects, Sender, identity_of
@@ -26,9 +26,7 @@ from streamstate.storage import Origin
 
 _NO_STATE: Mapping[str, bytes] = {}
 
-# Who holds a session and a context that nobody but the intake knows: its attribute, the local name, the argument of
-# getrefcount; the session also its context and its loop.
-_SESSION_REFERENCES = 5
+# Who holds a context that nobody but the intake knows: its attribute, the local name, the argument of getrefcount.
 _CONTEXT_REFERENCES = 3
 
 
@@ -68,8 +66,10 @@ class Intake:
         self._has_plain_key = spec.is_keyed and subscription.key is None
         self._positions = dict(positions)
         self._topic_ids: Mapping[str, str] = {}
+        self._is_taking = False
         self._loop = HandlerLoop()
-        self._renew()
+        self._session = Session(self._setting, "", 0, _NO_STATE, self._loop)
+        self._context = self._context_class(self._session)
         self._has_fast_path = spec.kind in (HandlerKind.EXCLUSIVE, HandlerKind.SERVICE)
 
     def take(self, records: Sequence[Record], topic_ids: Mapping[str, str]) -> None:
@@ -87,6 +87,8 @@ class Intake:
         topic, partition, expected = "", -1, 0
         outer = _get_running_loop()
         _set_running_loop(self._loop)
+        self._is_taking = True
+        self._session.root.enter()
         try:
             for record in records:
                 if record.partition != partition or record.topic != topic:
@@ -105,6 +107,8 @@ class Intake:
                 expected = offset + 1
                 decided += 1
         finally:
+            self._session.root.leave()
+            self._is_taking = False
             _set_running_loop(outer)
             if place is not None:
                 moved[place] = expected
@@ -130,21 +134,20 @@ class Intake:
             argument = self._argument_of(record.value) if self._takes_input else None
         except (SerdeError, UnicodeDecodeError) as error:
             self._refuse(record, error)
+        slot: KeySlot | None = None
+        values = _NO_STATE
         if self._slots is not None:
             slot = self._slots.get(key) or self._core.slot_of(self._spec.service, key)
             if slot.holder is not None or not self._has_fast_path:
                 self._accept(record, key)
                 return
             values = slot.values
-        elif self._has_fast_path:
-            slot, values = None, _NO_STATE
-        else:
+        elif not self._has_fast_path:
             self._accept(record, key)
             return
         session, context = self._session, self._context
-        session.renew(key, started_ms, values, record)
-        is_clean = session.start(self._function(context, argument) if self._takes_input else self._function(context))
-        if not is_clean or not (session.outcome is ENDED_EMPTY or _is_success(session.outcome)):
+        handler = self._function(context, argument) if self._takes_input else self._function(context)
+        if not session.run_at_once(handler, key, started_ms, values, record) and not self._has_succeeded(session):
             self._keep(session, record, key, slot)
             return
         if session.effects is not None and not self._carry_out(session, session.effects):
@@ -153,25 +156,9 @@ class Intake:
         if session.changes is not None and slot is not None:
             commits = self._core.commits
             slot.apply(session.changes, commits.batch, commits.number)
-        # Used again, unless the handler used more than the state, or somebody still holds on to one of them.
-        if (
-            getrefcount(session) != _SESSION_REFERENCES
-            or getrefcount(context) != _CONTEXT_REFERENCES
-            or not session.is_renewable
-        ):
+        # Used again, unless the handler did more than read and write, or somebody still holds on to the context.
+        if session.notes is None or session.identity is not None or getrefcount(context) != _CONTEXT_REFERENCES:
             self._renew()
-
-    def _renew(self) -> None:
-        self._session = Session(self._setting, "", 0, _NO_STATE, self._loop)
-        self._context = self._context_class(self._session)
-
-    def _argument_of(self, value: bytes | None) -> Any:
-        if value is None:
-            value = self._tombstone()
-        try:
-            return self._quick_decode(value)
-        except Exception:  # noqa: BLE001  # whatever it was, `decode` says why
-            return self._decode(value)
 
     def _carry_out(self, session: Session, effects: list[tuple[int, Command]]) -> bool:
         """The effects of a handler that ended in its first turn; False when one of them is impossible."""
@@ -182,11 +169,34 @@ class Intake:
         self._effects.apply(Sender(session.invocation_id, self._spec.service, session.key, None), effects)
         return True
 
+    def _has_succeeded(self, session: Session) -> bool:
+        """Whether a turn that was not of the plainest kind has ended the invocation with success all the same."""
+        outcome = session.outcome
+        return isinstance(outcome, Ended) and isinstance(outcome.outcome, Success)
+
+    def _renew(self) -> None:
+        """A session, a context and a loop that nobody has used."""
+        is_current = self._is_taking
+        if is_current:
+            self._session.root.leave()
+        self._loop = HandlerLoop()
+        self._session = Session(self._setting, "", 0, _NO_STATE, self._loop)
+        self._context = self._context_class(self._session)
+        if is_current:
+            _set_running_loop(self._loop)
+            self._session.root.enter()
+
+    def _argument_of(self, value: bytes | None) -> Any:
+        if value is None:
+            value = self._tombstone()
+        try:
+            return self._quick_decode(value)
+        except Exception:  # noqa: BLE001  # whatever it was, `decode` says why
+            return self._decode(value)
+
     def _keep(self, session: Session, record: Record, key: str, slot: KeySlot | None) -> None:
         """The first turn did not end it, or ended it badly: an invocation like any other from here on."""
-        self._loop = HandlerLoop()
         self._renew()
-        _set_running_loop(self._loop)
         inv = self._core.adopt_running(self._request(record, key, session.invocation_id), session, slot)
         self._executor.conclude(inv)
 
@@ -254,6 +264,3 @@ class Intake:
             f"@subscribe(…, {remedy})"
         )
 
-
-def _is_success(outcome: TurnOutcome) -> bool:
-    return isinstance(outcome, Ended) and isinstance(outcome.outcome, Success)

@@ -52,9 +52,7 @@ async def test_time_is_the_clock_of_the_engine(world: World) -> None:
         assert await sent.result() == f"{started.isoformat()} 0:01:30"
 
 
-async def test_the_log_is_silent_on_replay_and_says_whose_it_is(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_the_log_is_silent_on_replay_and_says_whose_it_is(world: World, caplog: pytest.LogCaptureFixture) -> None:
     dice = VirtualObject("Dice")
 
     @dice.handler

@@ -293,3 +293,34 @@ async def test_resume_of_a_backing_off_invocation_does_not_wait_for_the_pause(wo
         assert await sent.result() == "done"
         await env.clock.advance(2 * MINUTE)
     assert len(attempts) == 2
+
+
+async def test_a_finally_block_that_uses_a_verb_survives_that_its_handler_leaves_memory(world: World) -> None:
+    shop = Service("Shop")
+    ids: list[str] = []
+    log: list[str] = []
+
+    def note(text: str) -> None:
+        log.append(text)
+
+    @shop.handler
+    async def order(ctx: Context) -> int:
+        try:
+            answer = ctx.awakeable(int)
+            ids.append(answer.id)
+            return await answer
+        finally:
+            ctx.log.info("leaving")
+            await ctx.run("clean up", note, "cleaned")
+
+    async with world.run(shop) as env:
+        sent = await env.send(order)
+        killed = await env.send(order)
+        await env.idle()
+        assert killed.kill()
+        await env.idle()
+    async with world.run(shop) as env:
+        again = env.invocation(sent.id, int)
+        assert env.resolve_awakeable(ids[0], 3)
+        assert await again.result() == 3
+    assert log == ["cleaned"]

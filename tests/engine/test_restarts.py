@@ -348,9 +348,7 @@ async def test_a_step_that_was_cut_off_runs_again_after_a_restart(world: World) 
 
     app = App([shop], name="tests")
     store = world.open_store()
-    options = EngineOptions(
-        clock=world.clock, drain=timedelta(), writes_in_thread=not isinstance(store, MemoryStore)
-    )
+    options = EngineOptions(clock=world.clock, drain=timedelta(), writes_in_thread=not isinstance(store, MemoryStore))
     async with app.embedded(store, options=options, connectors=[]) as running:
         sent = await running.client.send(order)
         await is_first.wait()

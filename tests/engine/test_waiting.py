@@ -262,3 +262,25 @@ async def test_a_rejected_signal_raises_at_its_reader(world: World) -> None:
         await env.call(shout, sent.id)
         with pytest.raises(TerminalError, match="no way"):
             await sent.result()
+
+
+async def test_an_id_that_is_made_up_completes_nothing_but_awakeables(world: World) -> None:
+    desk = Service("Desk")
+    ids: list[str] = []
+
+    @desk.handler
+    async def ask(ctx: Context) -> str:
+        await ctx.sleep(SECOND)
+        answer = ctx.awakeable(str)
+        ids.append(answer.id)
+        return await answer
+
+    async with world.run(desk) as env:
+        sent = await env.send(ask)
+        await env.idle()
+        made_up = f"sign_{sent.id.removeprefix('inv_')}_0"
+        assert not env.resolve_awakeable(made_up, "now")
+        assert ids == []
+        await env.clock.advance(SECOND)
+        assert env.resolve_awakeable(ids[0], "later")
+        assert await sent.result() == "later"
