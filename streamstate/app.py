@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -86,11 +86,14 @@ class App:
         Raises:
             DefinitionError: it is not there, or there are several and the subscription does not say which.
         """
-        if subscription.cluster is None and len(self.connectors) == 1:
-            return next(iter(self.connectors.values()))
-        if subscription.cluster in self.connectors:
-            return self.connectors[subscription.cluster]
-        there = ", ".join(repr(name) for name in self.connectors) or "none"
+        return self._cluster_of(subscription, self.connectors)
+
+    def _cluster_of(self, subscription: SubscriptionSpec, clusters: Mapping[str, Connector]) -> Connector:
+        if subscription.cluster is None and len(clusters) == 1:
+            return next(iter(clusters.values()))
+        if subscription.cluster is not None and subscription.cluster in clusters:
+            return clusters[subscription.cluster]
+        there = ", ".join(repr(name) for name in clusters) or "none"
         wanted = "names no cluster" if subscription.cluster is None else f"is on cluster {subscription.cluster!r}"
         raise DefinitionError(
             f"subscription {subscription.name} {wanted}; App {self.name!r} has: {there}. Pass "
@@ -117,11 +120,14 @@ class App:
             SourceError: a cluster or a topic of a subscription cannot be read.
         """
         async with AsyncExitStack() as stack:
-            if self.lifespan is not None:
-                await stack.enter_async_context(self.lifespan(self))
+            clusters = self.connectors if connectors is None else {each.name: each for each in connectors}
+            for subscription in self.program.subscriptions:
+                self._cluster_of(subscription, clusters)
+            # The lock first: a second process is refused before it opens the user's clients.
             store = SqliteStore.open(data) if isinstance(data, Path) else data
             stack.callback(store.close)
-            clusters = self.connectors if connectors is None else {each.name: each for each in connectors}
+            if self.lifespan is not None:
+                await stack.enter_async_context(self.lifespan(self))
             engine = Engine(
                 self.program,
                 store,
@@ -130,13 +136,14 @@ class App:
                 committed=lambda positions: running.committed(positions),
             )
             running = Running(engine)
-            await engine.start()
-            stack.push_async_callback(engine.stop)
+            # On the way out: feeds stop, the engine drains, the last positions are reported, sources close.
             for subscription in self.program.subscriptions:
-                connector = clusters[subscription.cluster] if subscription.cluster else next(iter(clusters.values()))
+                connector = self._cluster_of(subscription, clusters)
                 feed = running.feeds[subscription.name] = Feed(engine, subscription, connector.source(subscription))
                 stack.push_async_callback(feed.close)
-                await feed.open()
+            await engine.start()
+            stack.push_async_callback(engine.stop)
+            await asyncio.gather(*(feed.open() for feed in running.feeds.values()))
             tasks = [asyncio.create_task(feed.run(), name=f"streamstate {name}") for name, feed in running.feeds.items()]
             stack.push_async_callback(_cancelled, tasks)
             yield running

@@ -18,6 +18,7 @@ from streamstate.definitions import (
     DefaultedStateKey,
     ExclusiveMarker,
     KeyedHandler,
+    ReadableKey,
     Record,
     ServiceMarker,
     SharedMarker,
@@ -384,10 +385,10 @@ class _StateReader(Context):
     @overload
     def get(self, key: DefaultedStateKey[T], /) -> HandlerFuture[T]: ...
     @overload
-    def get(self, key: StateKey[T], /) -> HandlerFuture[T | None]: ...
+    def get(self, key: ReadableKey[T], /) -> HandlerFuture[T | None]: ...
     @overload
     def get(self, key: str, /) -> HandlerFuture[Any]: ...
-    def get(self, key: StateKey[Any] | str, /) -> Any:
+    def get(self, key: Any, /) -> Any:
         """The value of a key of the state; None, or the key's default, where there is none.
 
         Raises (when awaited):

@@ -295,14 +295,16 @@ class Session:
             self._complete(match[0], match[1].outcome)
 
     def _cancel(self, arrival: CancelArrived) -> None:
+        if arrival.raised:
+            # A call has told the handler already; what it began since then, a compensation say, is not touched.
+            return
         machine = self.machine
         for index, command in list(machine.pending.items()):
             if command.kind == Kind.RUN:
                 # Not running now (a driver waits for those that do), so it will not run again.
                 machine.forget(index)
                 self._complete(index, failure_of(cancelled()) or Success())
-        if not arrival.raised:
-            cancel_waiters(self.loop)
+        cancel_waiters(self.loop)
 
     def _settle(self) -> None:
         """Run dry, then say how the turn ended."""

@@ -8,7 +8,7 @@ from streamstate.definitions._handlers import (
     UnkeyedHandler,
     WorkflowHandler,
 )
-from streamstate.definitions._keys import DefaultedStateKey, StateKey
+from streamstate.definitions._keys import DefaultedStateKey, ReadableKey, StateKey
 from streamstate.definitions._markers import (
     ExclusiveMarker,
     ServiceMarker,
@@ -50,6 +50,7 @@ __all__ = [
     "Pause",
     "Policies",
     "Program",
+    "ReadableKey",
     "Record",
     "Retention",
     "RetryPolicy",

@@ -17,6 +17,7 @@ from streamstate.errors import DefinitionError, SerdeError
 from streamstate.serde import Serde, quick_codec
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 _NO_DEFAULT: Any = object()
 
@@ -24,7 +25,11 @@ _NO_DEFAULT: Any = object()
 _IMMUTABLE = (bool, int, float, str, bytes, NoneType, Enum, Decimal, UUID, datetime, date, time, timedelta)
 
 
-class StateKey(Generic[T]):
+class ReadableKey(Generic[T_co]):
+    """What `ctx.get` takes: covariant, so that a key of a T may be read where a T or None is wanted."""
+
+
+class StateKey(ReadableKey[T], Generic[T]):
     """One named value of a virtual object's or workflow's state: `LAST_SEEN = StateKey[Location]("last_seen")`.
 
     Args:

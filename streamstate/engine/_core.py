@@ -22,7 +22,17 @@ from streamstate.engine._outbox import Outbox
 from streamstate.engine._timers import Timers
 from streamstate.context import Session, failure_of
 from streamstate.errors import CallCycleError, HandlerFault, InvocationPausedError, NotFoundError
-from streamstate.journal import Arrival, Command, Failure, Kind, Outcome, child_identity
+from streamstate.journal import (
+    Arrival,
+    Command,
+    Completion,
+    Failure,
+    Kind,
+    Outcome,
+    child_identity,
+    parse_awakeable_id,
+    pending_in,
+)
 from streamstate.serde import EmptySerde
 from streamstate.storage import Batch, InvocationRow, Origin, PromiseId, Status, Store, TimerRow
 
@@ -88,6 +98,7 @@ class Core:
             batch.journal.pop(inv.id, None)
         elif inv.is_stored:
             batch.invocations[inv.id] = None
+            batch.journal.pop(inv.id, None)
         self.commits.touch()
 
     def next_seq(self) -> int:
@@ -124,8 +135,7 @@ class Core:
 
     def tell_paused(self, inv: Live) -> None:
         """Callers in this process who wait for it, directly or through its callers, are told that it is paused."""
-        reason = inv.row.failure.message if inv.row.failure is not None else "paused by a person"
-        text = f"{inv.label} is paused: {reason}. It goes on after it is resumed"
+        text = paused_text(inv.row)
         seen: set[str] = set()
         above: Live | None = inv
         while above is not None and above.id not in seen:
@@ -190,13 +200,35 @@ class Core:
         above: Live | None = caller
         while above is not None and above.id not in callers:
             callers[above.id] = above
-            above = self.live.get(above.row.origin.caller)
+            above = self.load(above.row.origin.caller) if above.row.origin.caller else None
         path: list[Live] = []
         if slot.holder is None or not self._leads_to(slot.holder, callers, path):
             return None
         named = " → ".join([caller.label, *(inv.label for inv in path)])
         text = f"a call to {request.spec.target} for key {request.key!r} would wait for ever: {named}. Use ctx.send, or a shared handler"
         return failure_of(CallCycleError(text))
+
+    def pending_of(self, inv: Live) -> dict[int, Command]:
+        """The commands whose outcome an invocation waits for, also when its handler is not in memory."""
+        if inv.session is not None:
+            return inv.session.machine.pending
+        entries = inv.recorded if inv.recorded is not None else self.store.invocations.journal(inv.id)
+        return pending_in(entries)
+
+    def awaits(self, inv: Live, index: int, kind: str) -> bool:
+        """Whether it still waits for this command, and nothing has arrived for it."""
+        command = self.pending_of(inv).get(index)
+        if command is None or command.kind != kind:
+            return False
+        return not any(isinstance(each, Completion) and each.index == index for each in inv.inbox)
+
+    def complete_awakeable(self, awakeable: str, outcome: Outcome) -> bool:
+        """Complete an awakeable; False when nothing waits for it any more."""
+        invocation, index = parse_awakeable_id(awakeable)
+        inv = self.load(invocation)
+        if inv is None or not self.awaits(inv, index, Kind.AWAKEABLE):
+            return False
+        return self.arrive(invocation, Completion(index, outcome, self.clock.now_ms()))
 
     def _leads_to(self, inv: Live, goals: dict[str, Live], path: list[Live]) -> bool:
         """Whether `inv` waits, by its calls and the keys that they queue for, for one of the goals."""
@@ -205,10 +237,10 @@ class Core:
         path.append(inv)
         if inv.id in goals:
             return True
-        for index, command in inv.session.machine.pending.items() if inv.session is not None else ():
+        for index, command in self.pending_of(inv).items():
             if command.kind != Kind.CALL:
                 continue
-            child = self.live.get(child_identity(inv.id, index))
+            child = self.load(child_identity(inv.id, index))
             if child is None or child.slot is None:
                 continue
             holder = child.slot.holder if child.row.lane else child
@@ -413,6 +445,13 @@ class Core:
                 inv.change(status=Status.READY)
             self.enqueue(inv)
         return True
+
+
+def paused_text(row: InvocationRow) -> str:
+    """What those who wait for a paused invocation are told."""
+    reason = row.failure.message if row.failure is not None else "paused by a person"
+    key = f"/{row.key}" if row.key else ""
+    return f"{row.service}{key}.{row.handler} ({row.id}) is paused: {reason}. It goes on after it is resumed"
 
 
 def record_of(row: InvocationRow) -> Record | None:

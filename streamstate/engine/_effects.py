@@ -169,8 +169,7 @@ class Effects:
         )
 
     def _complete_awakeable(self, _sender: Sender, _index: int, command: Command) -> None:
-        invocation, index = parse_awakeable_id(command.name)
-        self._core.arrive(invocation, Completion(index, _outcome_of(command), self._core.clock.now_ms()))
+        self._core.complete_awakeable(command.name, _outcome_of(command))
 
     def _promise(self, sender: Sender, index: int, command: Command) -> None:
         if sender.live is None:

@@ -15,7 +15,7 @@ from typing import NoReturn
 from streamstate.definitions import HandlerKind, HandlerSpec, Program, SubscriptionSpec
 from streamstate.engine._clock import Clock, SystemClock
 from streamstate.engine._commits import Commits, Releases
-from streamstate.engine._core import Core, Request
+from streamstate.engine._core import Core, Request, paused_text
 from streamstate.engine._effects import Effects, already_started, identity_of
 from streamstate.engine._executor import Executor
 from streamstate.engine._intake import Intake
@@ -137,6 +137,8 @@ class Engine:
         for task in self._relays:
             task.cancel()
         await asyncio.gather(*self._relays, return_exceptions=True)
+        for relay in self.core.outbox.relays.values():
+            await relay.close()
         self.clock.wake_at(None, self._kick)
         if self._failure is None:
             self.core.commits.commit()
@@ -227,6 +229,8 @@ class Engine:
             self.core.commits.releases.replies.append((future, row.failure or Success(row.result)))
             self.core.commits.touch()
             self._kick()
+        elif row.status is Status.PAUSED:
+            future.set_exception(InvocationPausedError(paused_text(row)))
         else:
             self.core.replies.setdefault(invocation, []).append(future)
         return future
@@ -238,8 +242,7 @@ class Engine:
             UsageError: not the id of an awakeable.
         """
         self._check_open()
-        invocation, index = parse_awakeable_id(awakeable)
-        return self.core.arrive(invocation, Completion(index, outcome, self.clock.now_ms()))
+        return self.core.complete_awakeable(awakeable, outcome)
 
     async def durable(self) -> None:
         """Wait until everything decided so far is durable."""

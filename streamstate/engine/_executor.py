@@ -27,13 +27,13 @@ from streamstate.context import (
     is_cancellation,
     running,
 )
-from streamstate.definitions import HandlerKind, ServiceKind
+from streamstate.definitions import HandlerKind, RetryPolicy, ServiceKind
 from streamstate.engine._core import Core
 from streamstate.engine._effects import Effects, Sender, promise_topic
 from streamstate.engine._keys import Live
 from streamstate.engine._steps import Steps
 from streamstate.errors import RetryableError, UsageError
-from streamstate.journal import Arrival, CancelArrived, Completion, Failure, Kind, Outcome, Success, child_identity
+from streamstate.journal import Arrival, CancelArrived, Command, Completion, Failure, Kind, Outcome, Success, child_identity
 from streamstate.storage import Status, TimerRow
 
 _logger = logging.getLogger("streamstate.engine")
@@ -64,6 +64,7 @@ class Executor:
         self._steps = steps
         self._cancel = cancel
         self._always_replay = always_replay
+        self._policies = {each.name: each.retry for each in core.program.subscriptions}
         self.subscription_decoders: dict[str, Callable[[bytes], object]] = {}
 
     def run(self, inv: Live) -> None:
@@ -80,6 +81,7 @@ class Executor:
             with running(inv.session.loop):
                 inv.session.arrive(arrival)
             self.conclude(inv, arrival)
+        self.drop_if_asked(inv)
 
     def conclude(self, inv: Live, arrival: Arrival | None = None) -> None:
         """The turn is over: commit what it decided, or put off the attempt."""
@@ -147,7 +149,7 @@ class Executor:
         if action is not None and index in session.machine.pending and not inv.is_cancelling:
             inv.running.add(index)
             self._steps.start(inv.id, index, action)
-            self._drop_if_asked(inv)
+            self.drop_if_asked(inv)
 
     def retry_step(self, inv: Live, index: int) -> None:
         """The pause of a step that failed is over."""
@@ -269,9 +271,8 @@ class Executor:
         else:
             self._core.undelivered[inv.id] = inv
         self._core.put(inv)
-        self._drop_if_asked(inv)
 
-    def _drop_if_asked(self, inv: Live) -> None:
+    def drop_if_asked(self, inv: Live) -> None:
         session = inv.session
         if not self._always_replay or session is None or inv.inbox:
             return
@@ -279,17 +280,26 @@ class Executor:
         if all(i in inv.running or i in inv.backoff for i, c in pending.items() if c.kind in (Kind.RUN, Kind.GET)):
             self.drop(inv)
 
+    def forget_waits(self, inv: Live, pending: Mapping[int, Command]) -> None:
+        """It waits no more for other invocations and promises."""
+        for index, command in pending.items():
+            if command.kind == Kind.ATTACH:
+                self._core.drop_waiter(command.name, inv.id, index)
+            elif command.kind == Kind.PROMISE:
+                self._core.drop_waiter(promise_topic((inv.row.service, inv.row.key, command.name)), inv.id, index)
+
+    def _policy_of(self, inv: Live) -> RetryPolicy:
+        return self._policies.get(inv.row.origin.subscription) or inv.spec.retry
+
     def _leave(self, inv: Live, now_ms: int, outcome: Outcome) -> None:
         """Out of memory, and out of the store unless it is to be kept."""
         core = self._core
         session, inv.session = inv.session, None
-        for index, command in session.machine.pending.items() if session is not None else ():
-            if command.kind == Kind.SLEEP:
-                core.drop_timer(inv.id, "sleep", index)
-            elif command.kind == Kind.ATTACH:
-                core.drop_waiter(command.name, inv.id, index)
-            elif command.kind == Kind.PROMISE:
-                core.drop_waiter(promise_topic((inv.row.service, inv.row.key, command.name)), inv.id, index)
+        if session is not None:
+            for index, command in session.machine.pending.items():
+                if command.kind == Kind.SLEEP:
+                    core.drop_timer(inv.id, "sleep", index)
+            self.forget_waits(inv, session.machine.pending)
         core.live.pop(inv.id, None)
         core.undelivered.pop(inv.id, None)
         kept_ms = self._kept_ms(inv, outcome)
@@ -340,10 +350,11 @@ class Executor:
         attempt = inv.row.attempt + 1
         first_ms = inv.row.first_failed_ms or now_ms
         inv.change(attempt=attempt, first_failed_ms=first_ms, failure=failure)
-        if is_fault or inv.spec.retry.is_spent(attempt, now_ms - first_ms):
+        policy = self._policy_of(inv)
+        if is_fault or policy.is_spent(attempt, now_ms - first_ms):
             self.pause(inv)
             return
-        due_ms = now_ms + _pause_ms(error, inv.spec.retry.pause_ms(attempt))
+        due_ms = now_ms + _pause_ms(error, policy.pause_ms(attempt))
         inv.change(status=Status.BACKING_OFF, due_ms=due_ms)
         self._core.put(inv)
         self._core.add_timer(TimerRow(due_ms, inv.id, "retry", 0, attempt))
@@ -370,7 +381,7 @@ class Executor:
         step = session.actions[index].step
         core = self._core
         now_ms = core.clock.now_ms()
-        policy = step.retry or inv.spec.retry
+        policy = step.retry or self._policy_of(inv)
         first_ms = inv.row.first_failed_ms or now_ms
         message = f"step {step.name!r} failed: {type(error).__name__}: {error}"
         if policy.is_spent(attempt, now_ms - first_ms):
@@ -388,6 +399,7 @@ class Executor:
         inv.change(failure=failure, first_failed_ms=first_ms, status=Status.BACKING_OFF if not inv.running else inv.row.status)
         core.put(inv)
         core.add_timer(TimerRow(due_ms, inv.id, "step", index, attempt))
+        self.drop_if_asked(inv)
         _logger.warning("%s: %s; attempt %d follows in %d ms", inv.label, message, attempt + 1, due_ms - now_ms)
 
 

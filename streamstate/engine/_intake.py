@@ -24,6 +24,8 @@ from streamstate.journal import Command, Success, record_identity
 from streamstate.serde import quick_codec
 from streamstate.storage import Origin
 
+_NULL_KEY = "Give the subscription a key function, or let such records pass with @subscribe(…, on_null_key=Skip())"
+_UNDECODABLE = "Correct the payload type or its serde, or let such records pass with @subscribe(…, on_undecodable=Skip())"
 _NO_STATE: Mapping[str, bytes] = {}
 
 # Who holds a context that nobody but the intake knows: its attribute, the local name, the argument of getrefcount.
@@ -199,6 +201,7 @@ class Intake:
         self._renew()
         inv = self._core.adopt_running(self._request(record, key, session.invocation_id), session, slot)
         self._executor.conclude(inv)
+        self._executor.drop_if_asked(inv)
 
     def _accept(self, record: Record, key: str) -> None:
         otherwise = self._identity(record)
@@ -237,14 +240,17 @@ class Intake:
             return ""
         extract = self._subscription.key
         if extract is not None:
-            key = extract(record)
+            try:
+                key = extract(record)
+            except Exception as error:  # noqa: BLE001  # the user's function: whatever it raises refuses the record
+                raise SerdeError(f"the key function at {self._subscription.site} raised {error!r}") from error
             if not isinstance(key, str):
                 raise SerdeError(f"the key function at {self._subscription.site} gave {key!r}, not a string")
             return key
         if record.key is None:
             if isinstance(self._subscription.policies.on_null_key, Skip):
                 raise Skipped
-            raise self._stopped(record, "the record has no key, and its target is keyed", "on_null_key=Skip()")
+            raise self._stopped(record, "the record has no key, and its target needs one", _NULL_KEY)
         return record.key.decode()
 
     def _tombstone(self) -> bytes:
@@ -255,12 +261,11 @@ class Intake:
     def _refuse(self, record: Record, error: Exception) -> NoReturn:
         if isinstance(self._subscription.policies.on_undecodable, Skip):
             raise Skipped from error
-        raise self._stopped(record, str(error), "on_undecodable=Skip()") from error
+        raise self._stopped(record, str(error), _UNDECODABLE) from error
 
     def _stopped(self, record: Record, reason: str, remedy: str) -> SubscriptionStoppedError:
         return SubscriptionStoppedError(
             f"subscription {self._subscription.name} stopped at {record.topic}, partition {record.partition}, "
-            f"offset {record.offset}: {reason}. Correct the handler's payload type, or let such records pass with "
-            f"@subscribe(…, {remedy})"
+            f"offset {record.offset}: {reason}. {remedy}"
         )
 

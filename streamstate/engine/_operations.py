@@ -55,12 +55,16 @@ class Operations:
         if inv.is_waiting_to_start():
             self._end_unstarted(inv, _KILLED)
             return True
-        pending = inv.session.machine.pending if inv.session is not None else {}
+        pending = core.pending_of(inv)
         calls = [index for index, command in pending.items() if command.kind == Kind.CALL]
         self._steps.abandon(invocation)
         inv.running.clear()
+        self.executor.forget_waits(inv, pending)
+        for timer in core.timers.of(invocation):
+            core.drop_timer(*timer)
         self.executor.drop(inv)
         self.executor.end(inv, _KILLED)
+        core.kick()
         for index in calls:
             self.kill(child_identity(invocation, index))
         return True
@@ -89,3 +93,4 @@ class Operations:
         if slot is not None and inv in slot.queue:
             slot.queue.remove(inv)
         self.executor.end(inv, failure)
+        self._core.kick()

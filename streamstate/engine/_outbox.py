@@ -65,6 +65,10 @@ class Relay:
             self._is_sending = False
             self._acknowledged(self._cluster, chunk[-1].position)
 
+    async def close(self) -> None:
+        """Disconnect; what was not acknowledged goes out again at the next start."""
+        await self._sink.close()
+
     async def _open(self) -> None:
         pause_s = 0.5
         while True:

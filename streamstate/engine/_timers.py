@@ -44,6 +44,11 @@ class Timers:
         """The timer must be in the heap."""
         self._cancelled.add(timer)
 
+    def of(self, invocation: str) -> list[TimerId]:
+        """The timers of one invocation; looks at all, so only for what a person does."""
+        ids = [(owner, kind, index) for _fire_ms, owner, kind, index, _attempt in self._heap if owner == invocation]
+        return [each for each in ids if each not in self._cancelled]
+
     def pop_due(self) -> TimerRow | None:
         """The next timer whose moment has come."""
         heap = self._heap

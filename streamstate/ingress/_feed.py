@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from streamstate.definitions import SubscriptionSpec
 from streamstate.engine import Engine
-from streamstate.errors import SubscriptionStoppedError
+from streamstate.errors import StreamstateError, SubscriptionStoppedError
 from streamstate.ingress._ports import PartitionId, Records, Source, SourceStopped
 
 _logger = logging.getLogger("streamstate.subscription")
@@ -58,9 +58,18 @@ class Feed:
                     case SourceStopped(message=message):
                         raise SubscriptionStoppedError(f"subscription {self.subscription.name} stopped: {message}")
         except SubscriptionStoppedError as error:
-            self.error = error
-            self._engine.pump()
-            _logger.error("%s", error)
+            self._stop(error)
+        except StreamstateError:
+            raise
+        except Exception as error:  # noqa: BLE001  # a bug of a connector: seen like any other stop, not at the exit
+            stopped = SubscriptionStoppedError(f"subscription {self.subscription.name} stopped: {error!r}")
+            stopped.__cause__ = error
+            self._stop(stopped)
+
+    def _stop(self, error: SubscriptionStoppedError) -> None:
+        self.error = error
+        self._engine.pump()
+        _logger.error("%s", error, exc_info=error.__cause__)
 
     def report(self, positions: Mapping[PartitionId, int]) -> None:
         """These positions are durable (I10)."""

@@ -23,7 +23,7 @@ from streamstate.journal._identity import (
     seed_of,
     workflow_identity,
 )
-from streamstate.journal._machine import TRANSITIONS, Machine, Phase, Step
+from streamstate.journal._machine import TRANSITIONS, Machine, Phase, Step, pending_in
 
 __all__ = [
     "TRANSITIONS",
@@ -46,6 +46,7 @@ __all__ = [
     "fresh_identity",
     "keyed_identity",
     "parse_awakeable_id",
+    "pending_in",
     "record_identity",
     "seed_of",
     "workflow_identity",

@@ -68,6 +68,20 @@ _COMPARED = ("kind", "name", "key", "body", "options")
 _SHOWN_BYTES_MAX = 80  # enough to recognise a payload in a message
 
 
+def pending_in(log: Sequence[Entry]) -> dict[int, Command]:
+    """The commands of a log that have no outcome in it; timers that were cancelled are still among them."""
+    pending: dict[int, Command] = {}
+    number = 0
+    for entry in log:
+        if isinstance(entry, Command):
+            if entry.result is None and entry.kind in _DEFERRED:
+                pending[number] = entry
+            number += 1
+        elif isinstance(entry, Completion):
+            pending.pop(entry.index, None)
+    return pending
+
+
 class Machine:
     """The journal of one invocation.
 

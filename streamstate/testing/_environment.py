@@ -85,8 +85,8 @@ class Environment(LocalClient, Generic[C]):
         engine = self.running.engine
         while True:
             await engine.idle()
-            stopped = all(feed.error is not None for feed in self.running.feeds.values())
-            if engine.is_idle and (stopped or all(topics.is_drained for topics in self._clusters.values())):
+            stopped = {name for name, feed in self.running.feeds.items() if feed.error is not None}
+            if engine.is_idle and all(topics.is_drained(stopped) for topics in self._clusters.values()):
                 return
             await asyncio.sleep(0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from streamstate.definitions import Record, SubscriptionSpec, Topic
@@ -63,10 +63,9 @@ class MemoryTopics:
         else:
             yield from [name for name in self._partitions if topics.match(name)]
 
-    @property
-    def is_drained(self) -> bool:
-        """True when every source has handed over everything and asks for more."""
-        return all(source.is_drained for source in self._sources)
+    def is_drained(self, stopped: Collection[str]) -> bool:
+        """True when every source has handed over everything and asks for more, or its subscription has stopped."""
+        return all(source.is_drained or source.name in stopped for source in self._sources)
 
     # Connector.
 
@@ -96,6 +95,11 @@ class MemorySource:
         self._is_polled = False
         self._is_closed = False
         self.reported: dict[PartitionId, int] = {}
+
+    @property
+    def name(self) -> str:
+        """That of its subscription."""
+        return self._subscription.name
 
     @property
     def is_drained(self) -> bool:
