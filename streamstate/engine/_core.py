@@ -154,6 +154,14 @@ class Core:
         self.commits.batch.promises[promise] = outcome
         self._promises[promise] = (self.commits.touch(), outcome)
 
+    def forget_object(self, service: str, key: str) -> None:
+        """All state and all promises of an object are gone."""
+        self.commits.batch.forgotten.add((service, key))
+        self._promises = {name: kept for name, kept in self._promises.items() if name[:2] != (service, key)}
+        slot = self.keys.find(service, key)
+        if slot is not None:
+            slot.values.clear()
+
     def add_waiter(self, awaited: str, invocation: str, index: int) -> None:
         """This command of this invocation gets its outcome when `awaited` has one."""
         self._waiters_of(awaited)[(invocation, index)] = None

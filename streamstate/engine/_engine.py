@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NoReturn
 
-from streamstate.definitions import HandlerKind, HandlerSpec, Program, SubscriptionSpec
+from streamstate.definitions import HandlerKind, HandlerSpec, Program, ServiceKind, SubscriptionSpec
 from streamstate.engine._clock import Clock, SystemClock
 from streamstate.engine._commits import Commits, Releases
 from streamstate.engine._core import Core, Request, paused_text
@@ -387,10 +387,20 @@ class Engine:
         core.timers.add(TimerRow(now_ms + PURGE_EVERY_MS, "", "purge", 0))
         while expired := [name for name in self.store.invocations.expired(now_ms, PAGE) if name not in core.commits.batch.invocations]:
             for invocation in expired:
-                core.commits.batch.invocations[invocation] = None
+                self._forget(invocation)
             core.commits.touch()
             if len(expired) < PAGE:
                 return
+
+    def _forget(self, invocation: str) -> None:
+        """Past its retention; the state and the promises of a workflow go with its run."""
+        core = self.core
+        row = self.store.invocations.get(invocation)
+        core.commits.batch.invocations[invocation] = None
+        if row is None or row.service not in self.program.services:
+            return
+        if self.program.services[row.service].kind is ServiceKind.WORKFLOW:
+            core.forget_object(row.service, row.key)
 
     def _recover(self) -> None:
         """Queue everything that was pending, ready or running."""

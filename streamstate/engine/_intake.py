@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from sys import getrefcount
 from typing import Any, NoReturn
 
-from streamstate.context import Ended, HandlerLoop, Session, Setting
+from streamstate.context import ENDED_EMPTY, Ended, HandlerLoop, Session, Setting
 from streamstate.definitions import HandlerKind, Record, Skip, SubscriptionSpec
 from streamstate.engine._core import Core, Request
 from streamstate.engine._effects import Effects, Sender, identity_of
@@ -63,9 +63,8 @@ class Intake:
         self._decode = serde.decode
         self._quick_decode = quick_codec(serde)[1]
         self._setting = Setting.of(spec, self._identify, core.clock.now_ms, core.program.handler)
-        self._takes_input = spec.takes_input
-        self._slots = core.keys.services[spec.service] if spec.is_keyed else None
-        self._has_plain_key = spec.is_keyed and subscription.key is None
+        self._slots = core.keys.services[spec.service]
+        self._commits = core.commits
         self._positions = dict(positions)
         self._topic_ids: Mapping[str, str] = {}
         self._is_taking = False
@@ -73,6 +72,8 @@ class Intake:
         self._session = Session(self._setting, "", 0, _NO_STATE, self._loop)
         self._context = self._context_class(self._session)
         self._has_fast_path = spec.kind in (HandlerKind.EXCLUSIVE, HandlerKind.SERVICE)
+        is_plain = spec.kind is HandlerKind.EXCLUSIVE and subscription.key is None and spec.takes_input
+        self._decide_one = self._decide_plain if is_plain else self._decide
 
     def take(self, records: Sequence[Record], topic_ids: Mapping[str, str]) -> None:
         """Decide these records, in their order.
@@ -83,6 +84,7 @@ class Intake:
         core = self._core
         self._topic_ids = topic_ids
         started_ms = core.clock.now_ms()
+        decide = self._decide_one
         decided = 0
         moved: dict[tuple[str, str, int], int] = {}
         place: tuple[str, str, int] | None = None
@@ -103,7 +105,7 @@ class Intake:
                 if offset < expected:
                     continue
                 try:
-                    self._decide(record, started_ms)
+                    decide(record, started_ms)
                 except Skipped:
                     pass
                 expected = offset + 1
@@ -128,38 +130,65 @@ class Intake:
         commits.releases.records += decided
         commits.records_ahead += decided
 
-    def _decide(self, record: Record, started_ms: int) -> None:
-        """R1 for one record; written for speed, since every event comes through here."""
-        raw_key = record.key
+    def _decide_plain(self, record: Record, started_ms: int) -> None:
+        """R1 for a record of the plainest subscription: an exclusive handler, keyed by the record's key, with a payload.
+
+        Written for speed; whatever is not plain about the record is left to `_decide`.
+        """
         try:
-            key = raw_key.decode() if self._has_plain_key and raw_key is not None else self._key_of(record)
-            argument = self._argument_of(record.value) if self._takes_input else None
-        except (SerdeError, UnicodeDecodeError) as error:
-            self._refuse(record, error)
-        slot: KeySlot | None = None
-        values = _NO_STATE
-        if self._slots is not None:
-            slot = self._slots.get(key) or self._core.slot_of(self._spec.service, key)
-            if slot.holder is not None or not self._has_fast_path:
-                self._accept(record, key)
-                return
-            values = slot.values
-        elif not self._has_fast_path:
-            self._accept(record, key)
+            key = record.key.decode()  # type: ignore[union-attr]  # no key: an exception, and `_decide` says so
+            argument = self._quick_decode(record.value)  # type: ignore[arg-type]  # a tombstone, likewise
+            slot = self._slots[key]
+        except Exception:  # noqa: BLE001  # not plain, or the first event of its key
+            self._decide(record, started_ms)
+            return
+        if slot.holder is not None:
+            self._decide(record, started_ms)
             return
         session, context = self._session, self._context
-        handler = self._function(context, argument) if self._takes_input else self._function(context)
-        if not session.run_at_once(handler, key, started_ms, values, record) and not self._has_succeeded(session):
-            self._keep(session, record, key, slot)
+        handler = self._function(context, argument)
+        if not session.run_at_once(handler, key, started_ms, slot.values, record) or session.effects is not None:
+            self._conclude(session, record, key, slot)
             return
-        if session.effects is not None and not self._carry_out(session, session.effects):
+        changes = session.changes
+        if changes is not None:
+            commits = self._commits
+            slot.apply(changes, commits.batch, commits.number)
+        # Used again, unless the handler did more than read and write, or somebody still holds on to the context.
+        if session.notes is None or session.identity is not None or getrefcount(context) != _CONTEXT_REFERENCES:
+            self._renew()
+
+    def _decide(self, record: Record, started_ms: int) -> None:
+        """R1 for one record."""
+        try:
+            key = self._key_of(record)
+            argument = (self._argument_of(record.value),) if self._spec.takes_input else ()
+        except (SerdeError, UnicodeDecodeError) as error:
+            self._refuse(record, error)
+        slot = self._core.slot_of(self._spec.service, key) if self._spec.is_keyed else None
+        if not self._has_fast_path or (slot is not None and slot.holder is not None):
+            self._accept(record, key)
+            return
+        values = slot.values if slot is not None else _NO_STATE
+        self._session.run_at_once(self._function(self._context, *argument), key, started_ms, values, record)
+        self._conclude(self._session, record, key, slot)
+
+    def _conclude(self, session: Session, record: Record, key: str, slot: KeySlot | None) -> None:
+        """A first turn has ended, not in the plainest way."""
+        outcome = session.outcome
+        is_success = isinstance(outcome, Ended) and isinstance(outcome.outcome, Success)
+        if not is_success or (session.effects is not None and not self._carry_out(session, session.effects)):
             self._keep(session, record, key, slot)
             return
         if session.changes is not None and slot is not None:
-            commits = self._core.commits
-            slot.apply(session.changes, commits.batch, commits.number)
-        # Used again, unless the handler did more than read and write, or somebody still holds on to the context.
-        if session.notes is None or session.identity is not None or getrefcount(context) != _CONTEXT_REFERENCES:
+            slot.apply(session.changes, self._commits.batch, self._commits.number)
+        context = self._context
+        if (
+            outcome is not ENDED_EMPTY
+            or session.notes is None
+            or session.identity is not None
+            or getrefcount(context) != _CONTEXT_REFERENCES
+        ):
             self._renew()
 
     def _carry_out(self, session: Session, effects: list[tuple[int, Command]]) -> bool:
@@ -170,11 +199,6 @@ class Intake:
             return False
         self._effects.apply(Sender(session.invocation_id, self._spec.service, session.key, None), effects)
         return True
-
-    def _has_succeeded(self, session: Session) -> bool:
-        """Whether a turn that was not of the plainest kind has ended the invocation with success all the same."""
-        outcome = session.outcome
-        return isinstance(outcome, Ended) and isinstance(outcome.outcome, Success)
 
     def _renew(self) -> None:
         """A session, a context and a loop that nobody has used."""

@@ -102,6 +102,10 @@ class Content:
 
     def apply(self, batch: Batch, prepared: Prepared) -> None:
         """Deletions of invocations come first; nothing here fails."""
+        for ident in batch.forgotten:
+            self.state.pop(ident, None)
+        if batch.forgotten:
+            self.promises = {name: kept for name, kept in self.promises.items() if name[:2] not in batch.forgotten}
         for invocation, row in prepared.invocations.items():
             if row is None:
                 self._forget(invocation)

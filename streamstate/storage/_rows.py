@@ -128,6 +128,7 @@ class Batch:
     """One commit: everything here becomes durable together, or nothing. None as a value deletes.
 
     Deleting an invocation deletes its journal, its timers and its waiters too, in the store.
+    `forgotten` objects lose all state and promises, before the changes of this batch are applied.
     `journal` maps an invocation to (position of the first entry, entries); what the store holds at these positions and
     behind them is replaced, since arrivals that were not delivered may move to the back.
     `outbox_done` holds, per cluster, the position up to which messages are acknowledged, this one included.
@@ -135,6 +136,7 @@ class Batch:
 
     state: dict[ObjectId, dict[str, bytes | None]] = field(default_factory=dict)
     positions: dict[PositionId, int] = field(default_factory=dict)
+    forgotten: set[ObjectId] = field(default_factory=set)
     invocations: dict[str, InvocationRow | None] = field(default_factory=dict)
     journal: dict[str, tuple[int, list[Entry]]] = field(default_factory=dict)
     timers: dict[TimerId, TimerRow | None] = field(default_factory=dict)

@@ -52,8 +52,14 @@ _forget = (
 )
 
 
+_forget_objects = (delete("object_state", ("service", "key")), delete("promises", ("service", "key")))
+
+
 def write_batch(cursor: apsw.Cursor, batch: Batch) -> None:
     """Apply the batch; deletions of invocations come first."""
+    if batch.forgotten:
+        for statement in _forget_objects:
+            statement.run(cursor, [part for ident in batch.forgotten for part in ident])
     if batch.invocations:
         _write_invocations(cursor, batch.invocations)
     if batch.journal:
