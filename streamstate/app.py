@@ -73,7 +73,9 @@ class App:
         self.connectors: dict[str, Connector] = {}
         for connector in connectors:
             if connector.name in self.connectors:
-                raise DefinitionError(f"App {name!r} has two connectors named {connector.name!r}; give one of them another name")
+                raise DefinitionError(
+                    f"App {name!r} has two connectors named {connector.name!r}; give one of them another name"
+                )
             self.connectors[connector.name] = connector
         self.lifespan = lifespan
         for subscription in self.program.subscriptions:
@@ -144,7 +146,9 @@ class App:
             await engine.start()
             stack.push_async_callback(engine.stop)
             await asyncio.gather(*(feed.open() for feed in running.feeds.values()))
-            tasks = [asyncio.create_task(feed.run(), name=f"streamstate {name}") for name, feed in running.feeds.items()]
+            tasks = [
+                asyncio.create_task(feed.run(), name=f"streamstate {name}") for name, feed in running.feeds.items()
+            ]
             stack.push_async_callback(_cancelled, tasks)
             yield running
 

@@ -86,7 +86,9 @@ class TerminalError(StreamstateError):
 
     default_code = 500
 
-    def __init__(self, message: str = "", *, code: int | None = None, metadata: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, message: str = "", *, code: int | None = None, metadata: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.code = self.default_code if code is None else code

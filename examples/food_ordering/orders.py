@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from food_ordering import deliveries, topics
 from food_ordering.bank import bank
@@ -160,8 +160,7 @@ async def unless_cancelled(ctx: WorkflowContext, awaited: asyncio.Future[T]) -> 
         CancelledError: the customer was quicker.
     """
     wish = ctx.promise("cancelled", str).wait()
-    either: set[asyncio.Future[Any]] = {awaited, wish}
-    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait((awaited, wish), return_when=asyncio.FIRST_COMPLETED)
     if awaited.done():
         return awaited.result()
     raise CancelledError(wish.result())

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -20,7 +19,7 @@ from food_ordering.model import (
     StatusChange,
 )
 
-TOPICS: Mapping[str, Any] = {
+TOPICS: Mapping[str, object] = {
     "orders": OrderEvent,
     "order-status": StatusChange,
     "restaurant-requests": RestaurantRequest,

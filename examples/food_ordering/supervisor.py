@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from asyncio.subprocess import Process
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from pathlib import Path
 from streamstate.errors import StreamstateError
 
 DRAIN_S_MAX = 20.0
+# 0, or so young that the signal came before there was anything to drain.
+CLEAN_ENDS = (0, -signal.SIGTERM)
 LOG_LINES_SHOWN = 15
 
 
@@ -59,7 +62,8 @@ class Worker:
         with place.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "food_ordering.worker", *arguments),
+                # -P: a file of the folder that the demo is started in must not be taken for a module.
+                *("-P", "-m", "food_ordering.worker", *arguments),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -92,7 +96,7 @@ class Worker:
             self._process.kill()
             await self._process.wait()
             raise WorkerDied(f"the worker did not drain in {DRAIN_S_MAX:.0f} s\n{self._last_words()}") from None
-        if code != 0:
+        if code not in CLEAN_ENDS:
             raise WorkerDied(f"the worker drained with exit code {code}\n{self._last_words()}")
 
     async def watch(self) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -17,12 +17,15 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 MESSAGE_ID_HEADER = "streamstate-message-id"  # the same on every attempt to publish one message
 PARTITIONS = 4
+CONNECT_S_MAX = 5.0  # a cluster that is there answers in milliseconds, also one far away
 ANSWER_S_MAX = 10.0
 POLL_S = 0.02  # `consume` waits this long for a full batch
+
+Options: TypeAlias = dict[str, str | int | bool]
 # A mock cluster answers a fetch that found nothing when this is over, and not when something comes.
-PROMPT = {"fetch.wait.max.ms": 20}
+PROMPT: Options = {"fetch.wait.max.ms": 20}
 # What matters is raised; that the broker of a demo ends before its clients is no news.
-QUIET = {"log_level": 2, "log.connection.close": False}
+QUIET: Options = {"log_level": 2, "log.connection.close": False}
 
 
 class Event(NamedTuple):
@@ -48,7 +51,7 @@ class Wire:
     def __init__(self, bootstrap: str, prefix: str = "") -> None:
         self._bootstrap = bootstrap
         self._prefix = prefix
-        settings = {"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 2}
+        settings: Options = {"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 2}
         self._producer = Producer({**settings, **QUIET})
         self._listeners: dict[str, list[asyncio.Queue[Event]]] = {}
         self._seen: set[str] = set()
@@ -134,20 +137,41 @@ def read_to_end(bootstrap: str, topics: Sequence[str]) -> list[Event]:
 
 
 def create_topics(bootstrap: str, topics: Sequence[str]) -> None:
-    """Make the topics on a real cluster; those that are there already stay as they are.
+    """Make topics on a real cluster, and return when clients see all of their partitions.
+
+    Raises:
+        KafkaException: the cluster does not answer, or refuses.
+        TimeoutError: the topics do not appear.
+    """
+    admin = AdminClient({"bootstrap.servers": bootstrap, **QUIET})
+    admin.list_topics(timeout=CONNECT_S_MAX)  # an address with nobody behind it is told early
+    for made in admin.create_topics([NewTopic(topic, PARTITIONS) for topic in topics]).values():
+        made.result(ANSWER_S_MAX)
+    deadline_s = time.monotonic() + ANSWER_S_MAX
+    while not _are_there(admin, topics):
+        if time.monotonic() > deadline_s:
+            raise TimeoutError(f"{bootstrap} took the topics, and did not show them in {ANSWER_S_MAX:.0f} s")
+        time.sleep(POLL_S)
+
+
+def remove_topics(bootstrap: str, topics: Sequence[str]) -> None:
+    """Delete topics from a real cluster, with everything in them.
 
     Raises:
         KafkaException: the cluster does not answer, or refuses.
     """
     admin = AdminClient({"bootstrap.servers": bootstrap, **QUIET})
+    for removed in admin.delete_topics(list(topics)).values():
+        removed.result(ANSWER_S_MAX)
+
+
+def _are_there(admin: AdminClient, topics: Sequence[str]) -> bool:
     there = admin.list_topics(timeout=ANSWER_S_MAX).topics
-    missing = [NewTopic(topic, PARTITIONS, 1) for topic in topics if topic not in there]
-    for made in admin.create_topics(missing, operation_timeout=ANSWER_S_MAX).values() if missing else ():
-        made.result(ANSWER_S_MAX)
+    return all(topic in there and len(there[topic].partitions) == PARTITIONS for topic in topics)
 
 
-def _reader(bootstrap: str, topics: Sequence[str], options: dict[str, Any] | None = None) -> Consumer:
-    settings = {"bootstrap.servers": bootstrap, "group.id": "food-ordering-world", "enable.auto.commit": False}
+def _reader(bootstrap: str, topics: Sequence[str], options: Options | None = None) -> Consumer:
+    settings: Options = {"bootstrap.servers": bootstrap, "group.id": "food-ordering-world", "enable.auto.commit": False}
     consumer = Consumer({**settings, **QUIET, **PROMPT, **(options or {})})
     try:
         partitions = [

@@ -1,41 +1,73 @@
-"""The application as a process of its own, for the demo: `python -m food_ordering.worker --help`."""
+"""The application as a process of its own, for the demo: `python -m food_ordering.worker --help`.
+
+It does what `streamstate run` does, and two things more that a demo needs: it ends with its parent, and it ends when a
+subscription stops, so that nobody waits for records that are not read any more.
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import signal
+import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from food_ordering.app import build_app
 from food_ordering.wire import PROMPT
 from streamstate import App
+from streamstate.app import Running
+from streamstate.errors import StreamstateError
 from streamstate_kafka import Kafka
+
+LOOK_S = 0.2
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="food_ordering.worker", description=__doc__)
+    parser = argparse.ArgumentParser(prog="food_ordering.worker", description=__doc__.partition("\n")[0])
     parser.add_argument("--bootstrap", required=True, help="host:port of the Kafka cluster")
     parser.add_argument("--data", required=True, type=Path, help="the data directory")
     parser.add_argument("--books", required=True, type=Path, help="the file with the bank's books")
     given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     threading.Thread(target=_stop_with_parent, daemon=True).start()
-    asyncio.run(serve(build_app([Kafka(given.bootstrap, options=PROMPT)], given.books), given.data))
+    try:
+        asyncio.run(serve(build_app([Kafka(given.bootstrap, options=PROMPT)], given.books), given.data))
+    except StreamstateError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
 
 
 async def serve(app: App, data: Path) -> None:
-    """Run until SIGTERM, or until the engine fails."""
+    """Run until SIGTERM, then drain.
+
+    Raises:
+        StreamstateError: the App cannot start, the engine has failed, or a subscription has stopped.
+    """
     terminated = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminated.set)
     async with app.embedded(data) as running:
-        stop, failure = asyncio.create_task(terminated.wait()), asyncio.create_task(running.failed())
-        await asyncio.wait({stop, failure}, return_when=asyncio.FIRST_COMPLETED)
-        stop.cancel()
-        if failure.done():
-            failure.result()
-        failure.cancel()
+        ends = [asyncio.create_task(end) for end in (terminated.wait(), running.failed(), _stopped(running))]
+        done, pending = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for end in pending:
+            end.cancel()
+        for end in done:
+            end.result()
+    # A commit may also fail while the engine drains.
+    with suppress(TimeoutError):
+        await asyncio.wait_for(running.failed(), 0)
+
+
+async def _stopped(running: Running) -> NoReturn:
+    """Wait for a subscription to stop; raises why."""
+    while True:
+        for feed in running.feeds.values():
+            if feed.error is not None:
+                raise feed.error
+        await asyncio.sleep(LOOK_S)
 
 
 def _stop_with_parent() -> None:

@@ -29,7 +29,12 @@ class LocalInvocation(Generic[Out]):
     """
 
     def __init__(
-        self, engine: Engine, invocation: str, is_new: bool, decode: Callable[[bytes], Any], ended: asyncio.Future[Outcome]
+        self,
+        engine: Engine,
+        invocation: str,
+        is_new: bool,
+        decode: Callable[[bytes], Any],
+        ended: asyncio.Future[Outcome],
     ) -> None:
         self._engine = engine
         self._decode = decode

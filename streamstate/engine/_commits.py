@@ -126,7 +126,9 @@ class Commits:
         if isinstance(error, CommitFailedError):
             self._fail(error)
         elif error is not None:
-            failure = CommitFailedError(f"a commit failed: {error}. The engine has stopped; see the cause, then start it again")
+            failure = CommitFailedError(
+                f"a commit failed: {error}. The engine has stopped; see the cause, then start it again"
+            )
             failure.__cause__ = error
             self._fail(failure)
         else:

@@ -2,8 +2,8 @@
 
 E1  What is acknowledged is in a batch that was made durable before (I1).
 E2  An input identity is accepted once (I2).
-E3  An arrival is durable together with what caused it: in the journal when its turn is in the same batch, else among the
-    undelivered ones.
+E3  An arrival is durable together with what caused it: in the journal when its turn is in the same batch, else among
+    the undelivered ones.
 """
 
 from __future__ import annotations
@@ -14,27 +14,22 @@ from collections.abc import Callable
 
 import msgspec
 
+from streamstate.context import Session
 from streamstate.definitions import HandlerKind, HandlerSpec, Program, Record, Retention, RetryPolicy, ServiceKind
 from streamstate.engine._clock import Clock
 from streamstate.engine._commits import Commits
 from streamstate.engine._keys import QUEUE_IN_MEMORY_MAX, KeySlot, KeyTable, Live
 from streamstate.engine._outbox import Outbox
 from streamstate.engine._timers import Timers
-from streamstate.context import Session, failure_of
-from streamstate.errors import CallCycleError, HandlerFault, InvocationPausedError, NotFoundError
+from streamstate.engine._waits import Waits
+from streamstate.errors import HandlerFault, InvocationPausedError, NotFoundError
 from streamstate.journal import (
     Arrival,
     Command,
-    Completion,
-    Failure,
-    Kind,
     Outcome,
-    child_identity,
-    parse_awakeable_id,
-    pending_in,
 )
 from streamstate.serde import EmptySerde
-from streamstate.storage import Batch, InvocationRow, Origin, PromiseId, Status, Store, TimerRow
+from streamstate.storage import Batch, InvocationRow, Origin, Status, Store, TimerRow
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -73,8 +68,7 @@ class Core:
         self.stored_count = header.live
         self.seq = header.seq
         self.kick = kick
-        self._promises: dict[PromiseId, tuple[int, Outcome]] = {}
-        self._waiters: dict[str, dict[tuple[str, int], None]] = {}
+        self.waits = Waits(self)
         self.commits: Commits
         self.timers: Timers
         self.outbox: Outbox
@@ -144,118 +138,23 @@ class Core:
                 self.commits.releases.replies.append((reply, InvocationPausedError(text)))
             above = self.live.get(above.row.origin.caller)
 
-    # Promises, and who waits for what.
-
-    def promise(self, promise: PromiseId) -> Outcome | None:
-        recent = self._promises.get(promise)
-        return recent[1] if recent is not None else self.store.promise(promise)
-
-    def set_promise(self, promise: PromiseId, outcome: Outcome) -> None:
-        self.commits.batch.promises[promise] = outcome
-        self._promises[promise] = (self.commits.touch(), outcome)
-
     def forget_object(self, service: str, key: str) -> None:
         """All state and all promises of an object are gone."""
         self.commits.batch.forgotten.add((service, key))
-        self._promises = {name: kept for name, kept in self._promises.items() if name[:2] != (service, key)}
+        self.waits.forget_object(service, key)
         slot = self.keys.find(service, key)
         if slot is not None:
             slot.values.clear()
-
-    def add_waiter(self, awaited: str, invocation: str, index: int) -> None:
-        """This command of this invocation gets its outcome when `awaited` has one."""
-        self._waiters_of(awaited)[(invocation, index)] = None
-        self.commits.batch.waiters[(awaited, invocation, index)] = True
-        self.commits.touch()
-
-    def drop_waiter(self, awaited: str, invocation: str, index: int) -> None:
-        """This command waits no more."""
-        self._waiters_of(awaited).pop((invocation, index), None)
-        self.commits.batch.waiters[(awaited, invocation, index)] = False
-
-    def take_waiters(self, awaited: str) -> list[tuple[str, int]]:
-        """Everyone who waits, in the order in which they began to; they wait no more."""
-        waiting = self._waiters_of(awaited)
-        del self._waiters[awaited]
-        for invocation, index in waiting:
-            self.commits.batch.waiters[(awaited, invocation, index)] = False
-        return list(waiting)
-
-    def _waiters_of(self, awaited: str) -> dict[tuple[str, int], None]:
-        found = self._waiters.get(awaited)
-        if found is None:
-            stored = self.store.waiters(awaited) if self.stored_count else []
-            found = self._waiters[awaited] = dict.fromkeys(stored)
-        return found
 
     def forget_durable(self) -> None:
         """What the store shows by now need not be remembered."""
         durable = self.commits.durable
         if self.ended:
             self.ended = {name: kept for name, kept in self.ended.items() if kept[0] > durable}
-        if self._promises:
-            self._promises = {name: kept for name, kept in self._promises.items() if kept[0] > durable}
+        self.waits.forget_durable(durable)
         refills, self.refills = self.refills, []
         for slot in refills:
             self.refill(slot)
-
-    def find_cycle(self, request: Request, caller: Live) -> Failure | None:
-        """The failure of a call that would wait for a key which its own callers hold, or None."""
-        if request.spec.kind is not HandlerKind.EXCLUSIVE:
-            return None
-        slot = self.slot_of(request.spec.service, request.key)
-        callers: dict[str, Live] = {}
-        above: Live | None = caller
-        while above is not None and above.id not in callers:
-            callers[above.id] = above
-            above = self.load(above.row.origin.caller) if above.row.origin.caller else None
-        path: list[Live] = []
-        if slot.holder is None or not self._leads_to(slot.holder, callers, path):
-            return None
-        named = " → ".join([caller.label, *(inv.label for inv in path)])
-        text = f"a call to {request.spec.target} for key {request.key!r} would wait for ever: {named}. Use ctx.send, or a shared handler"
-        return failure_of(CallCycleError(text))
-
-    def pending_of(self, inv: Live) -> dict[int, Command]:
-        """The commands whose outcome an invocation waits for, also when its handler is not in memory."""
-        if inv.session is not None:
-            return inv.session.machine.pending
-        entries = inv.recorded if inv.recorded is not None else self.store.invocations.journal(inv.id)
-        return pending_in(entries)
-
-    def awaits(self, inv: Live, index: int, kind: str) -> bool:
-        """Whether it still waits for this command, and nothing has arrived for it."""
-        command = self.pending_of(inv).get(index)
-        if command is None or command.kind != kind:
-            return False
-        return not any(isinstance(each, Completion) and each.index == index for each in inv.inbox)
-
-    def complete_awakeable(self, awakeable: str, outcome: Outcome) -> bool:
-        """Complete an awakeable; False when nothing waits for it any more."""
-        invocation, index = parse_awakeable_id(awakeable)
-        inv = self.load(invocation)
-        if inv is None or not self.awaits(inv, index, Kind.AWAKEABLE):
-            return False
-        return self.arrive(invocation, Completion(index, outcome, self.clock.now_ms()))
-
-    def _leads_to(self, inv: Live, goals: dict[str, Live], path: list[Live]) -> bool:
-        """Whether `inv` waits, by its calls and the keys that they queue for, for one of the goals."""
-        if inv in path:
-            return False
-        path.append(inv)
-        if inv.id in goals:
-            return True
-        for index, command in self.pending_of(inv).items():
-            if command.kind != Kind.CALL:
-                continue
-            child = self.load(child_identity(inv.id, index))
-            if child is None or child.slot is None:
-                continue
-            holder = child.slot.holder if child.row.lane else child
-            if holder is not None and self._leads_to(holder, goals, path):
-                return True
-        path.pop()
-        return False
 
     # Into memory.
 

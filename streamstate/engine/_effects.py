@@ -19,7 +19,6 @@ from streamstate.journal import (
     Success,
     child_identity,
     keyed_identity,
-    parse_awakeable_id,
     workflow_identity,
 )
 from streamstate.storage import Origin, OutboxMessage, Status, TimerRow
@@ -80,10 +79,10 @@ class Effects:
         """Complete a promise; False when it was completed before."""
         core = self._core
         promise = (service, key, name)
-        if core.promise(promise) is not None:
+        if core.waits.promise(promise) is not None:
             return False
-        core.set_promise(promise, outcome)
-        for invocation, index in core.take_waiters(promise_topic(promise)):
+        core.waits.set_promise(promise, outcome)
+        for invocation, index in core.waits.take_waiters(promise_topic(promise)):
             core.arrive(invocation, Completion(index, outcome, core.clock.now_ms()))
         return True
 
@@ -125,7 +124,7 @@ class Effects:
             self._send(sender, index, command)
             return
         request = self._request(sender, index, command, caller=sender.id, caller_index=index)
-        cycle = self._core.find_cycle(request, sender.live)
+        cycle = self._core.waits.find_cycle(request.spec, request.key, sender.live)
         if cycle is not None:
             self._core.arrive(sender.id, Completion(index, cycle, self._core.clock.now_ms()))
             return
@@ -169,21 +168,21 @@ class Effects:
         )
 
     def _complete_awakeable(self, _sender: Sender, _index: int, command: Command) -> None:
-        self._core.complete_awakeable(command.name, _outcome_of(command))
+        self._core.waits.complete_awakeable(command.name, _outcome_of(command))
 
     def _promise(self, sender: Sender, index: int, command: Command) -> None:
         if sender.live is None:
             return
         promise = (sender.service, sender.key, command.name)
-        outcome = self._core.promise(promise)
+        outcome = self._core.waits.promise(promise)
         if outcome is None:
-            self._core.add_waiter(promise_topic(promise), sender.id, index)
+            self._core.waits.add_waiter(promise_topic(promise), sender.id, index)
         else:
             self._core.arrive(sender.id, Completion(index, outcome, self._core.clock.now_ms()))
 
     def _peek(self, sender: Sender, index: int, command: Command) -> None:
         if sender.live is not None:
-            outcome = self._core.promise((sender.service, sender.key, command.name)) or Success(None)
+            outcome = self._core.waits.promise((sender.service, sender.key, command.name)) or Success(None)
             self._core.arrive(sender.id, Completion(index, outcome, self._core.clock.now_ms()))
 
     def _complete_promise(self, sender: Sender, _index: int, command: Command) -> None:
@@ -222,7 +221,7 @@ class Effects:
         core = self._core
         row = core.find_row(invocation)
         if row is not None and row.status is not Status.COMPLETED:
-            core.add_waiter(invocation, waiter, index)
+            core.waits.add_waiter(invocation, waiter, index)
             return
         outcome = _GONE if row is None else (row.failure or Success(row.result))
         core.arrive(waiter, Completion(index, outcome, core.clock.now_ms()))

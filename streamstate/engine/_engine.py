@@ -12,29 +12,28 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NoReturn
 
-from streamstate.definitions import HandlerKind, HandlerSpec, Program, ServiceKind, SubscriptionSpec
+from streamstate.definitions import HandlerKind, HandlerSpec, Program, SubscriptionSpec
 from streamstate.engine._clock import Clock, SystemClock
 from streamstate.engine._commits import Commits, Releases
 from streamstate.engine._core import Core, Request, paused_text
 from streamstate.engine._effects import Effects, already_started, identity_of
 from streamstate.engine._executor import Executor
 from streamstate.engine._intake import Intake
-from streamstate.engine._keys import SLOTS_MAX, Live
+from streamstate.engine._keys import SLOTS_MAX
 from streamstate.engine._operations import Operations
 from streamstate.engine._outbox import Outbox
 from streamstate.engine._ports import Sink
 from streamstate.engine._steps import Steps
 from streamstate.engine._timers import Timers
+from streamstate.engine._upkeep import PURGE_EVERY_MS, Upkeep
 from streamstate.errors import InvocationPausedError, NotFoundError, StreamstateError, Unavailable, UsageError
-from streamstate.journal import Completion, Outcome, Success, fresh_identity, parse_awakeable_id
-from streamstate.storage import Batch, InvocationRow, Origin, PositionId, Status, Store, TimerRow
+from streamstate.journal import Completion, Outcome, Success, fresh_identity
+from streamstate.storage import Batch, Origin, PositionId, Status, Store, TimerRow
 
 _logger = logging.getLogger("streamstate.engine")
 
 WORK_PER_PUMP = 512  # turns before the application's loop gets its turn
 RECORDS_AHEAD_MAX = 20_000  # records decided but not durable; bounds memory while the disk is slow
-PURGE_EVERY_MS = 60_000
-PAGE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +102,7 @@ class Engine:
         self.effects = Effects(core, self.operations.cancel)
         self.executor = Executor(core, self.effects, self._steps, self.operations.cancel, options.always_replay)
         self.operations.executor = self.executor
+        self._upkeep = Upkeep(core, self.executor, options.live_in_memory_max)
 
     async def start(self) -> None:
         """Recover what the store holds, and begin."""
@@ -113,7 +113,7 @@ class Engine:
         self.clock.start(self.store.header.clock_ms)
         self.core.timers.load(self.store)
         self.core.timers.add(TimerRow(self.clock.now_ms() + PURGE_EVERY_MS, "", "purge", 0))
-        self._recover()
+        self._upkeep.recover()
         self._relays = [
             asyncio.create_task(relay.run(), name=f"streamstate outbox {cluster}")
             for cluster, relay in self.core.outbox.relays.items()
@@ -130,7 +130,11 @@ class Engine:
                 async with asyncio.timeout(self.options.drain.total_seconds()):
                     await self._until(lambda: not self.core.work and self.core.commits.is_idle and not len(self._steps))
             except TimeoutError:
-                _logger.warning("%d steps still run after %s; they run again at the next start", len(self._steps), self.options.drain)
+                _logger.warning(
+                    "%d steps still run after %s; they run again at the next start",
+                    len(self._steps),
+                    self.options.drain,
+                )
             except StreamstateError as error:
                 _logger.error("stopping after a failure: %s", error)
         await self._steps.close()
@@ -210,7 +214,9 @@ class Engine:
         nonce = f"{self.store.header.directory_id}/{self.store.header.epoch}/{self._nonce}"
         invocation, is_identified = identity_of(spec, key, idempotency_key, fresh_identity(nonce))
         origin = Origin(headers=dict(headers or {}))
-        existing = self.core.accept(Request(invocation, spec, key, body, origin, idempotency_key, is_identified, due_ms))
+        existing = self.core.accept(
+            Request(invocation, spec, key, body, origin, idempotency_key, is_identified, due_ms)
+        )
         return invocation, existing is None
 
     def result(self, invocation: str) -> asyncio.Future[Outcome]:
@@ -224,7 +230,9 @@ class Engine:
         future: asyncio.Future[Outcome] = self._loop.create_future()
         row = self.core.find_row(invocation)
         if row is None:
-            future.set_exception(NotFoundError(f"no invocation {invocation}: it never was, or what it left is past its retention"))
+            future.set_exception(
+                NotFoundError(f"no invocation {invocation}: it never was, or what it left is past its retention")
+            )
         elif row.status is Status.COMPLETED:
             self.core.commits.releases.replies.append((future, row.failure or Success(row.result)))
             self.core.commits.touch()
@@ -242,7 +250,7 @@ class Engine:
             UsageError: not the id of an awakeable.
         """
         self._check_open()
-        return self.core.complete_awakeable(awakeable, outcome)
+        return self.core.waits.complete_awakeable(awakeable, outcome)
 
     async def durable(self) -> None:
         """Wait until everything decided so far is durable."""
@@ -335,7 +343,7 @@ class Engine:
         self._is_pump_asked = False
         try:
             self.pump()
-        except Exception as error:  # noqa: BLE001  # memory may be ahead of the disk now: the engine stops as a whole
+        except Exception as error:  # memory may be ahead of the disk now: the engine stops as a whole
             _logger.exception("the engine has stopped")
             self._fail(error)
 
@@ -346,7 +354,7 @@ class Engine:
         core = self.core
         work = core.work
         while (timer := core.timers.pop_due()) is not None:
-            self._fire(timer)
+            self._upkeep.fire(timer)
         left = WORK_PER_PUMP
         while work and left:
             left -= 1
@@ -355,68 +363,6 @@ class Engine:
         if work:
             self._kick()
         self._tell()
-
-    def _fire(self, timer: TimerRow) -> None:
-        core = self.core
-        if timer.kind == "purge":
-            self._purge()
-            return
-        core.commits.batch.timers[timer.id] = None
-        core.commits.touch()
-        inv = core.load(timer.invocation)
-        if inv is None:
-            return
-        if timer.kind == "sleep":
-            core.arrive(inv.id, Completion(timer.index, Success(None), max(timer.fire_ms, self.clock.now_ms())))
-        elif timer.kind == "step":
-            if inv.backoff.get(timer.index) == timer.attempt:
-                self.executor.retry_step(inv, timer.index)
-        elif timer.kind == "start":
-            # Its place in the queue is that of now, not that of its acceptance.
-            inv.change(status=Status.PENDING, seq=core.next_seq(), due_ms=None)
-            core.put(inv)
-            core.admit(inv)
-        elif inv.row.status is Status.BACKING_OFF and inv.row.due_ms == timer.fire_ms:
-            inv.change(status=Status.READY, due_ms=None)
-            core.put(inv)
-            core.enqueue(inv)
-
-    def _purge(self) -> None:
-        core = self.core
-        now_ms = self.clock.now_ms()
-        core.timers.add(TimerRow(now_ms + PURGE_EVERY_MS, "", "purge", 0))
-        while expired := [name for name in self.store.invocations.expired(now_ms, PAGE) if name not in core.commits.batch.invocations]:
-            for invocation in expired:
-                self._forget(invocation)
-            core.commits.touch()
-            if len(expired) < PAGE:
-                return
-
-    def _forget(self, invocation: str) -> None:
-        """Past its retention; the state and the promises of a workflow go with its run."""
-        core = self.core
-        row = self.store.invocations.get(invocation)
-        core.commits.batch.invocations[invocation] = None
-        if row is None or row.service not in self.program.services:
-            return
-        if self.program.services[row.service].kind is ServiceKind.WORKFLOW:
-            core.forget_object(row.service, row.key)
-
-    def _recover(self) -> None:
-        """Queue everything that was pending, ready or running."""
-        core = self.core
-        after = 0
-        while page := self.store.invocations.runnable(after, PAGE):
-            for row in page:
-                after = row.seq
-                self._recover_row(row)
-
-    def _recover_row(self, row: InvocationRow) -> None:
-        core = self.core
-        if row.lane:
-            core.slot_of(row.service, row.key)
-        else:
-            core.enqueue(core.adopt(row))
 
     # Callbacks of the parts.
 
@@ -443,28 +389,8 @@ class Engine:
             self._committed(batch.positions)
         core.forget_durable()
         core.keys.evict(core.commits.durable)
-        if len(core.live) > self.options.live_in_memory_max:
-            self._evict()
+        self._upkeep.evict()
         self._tell()
-
-    def _evict(self) -> None:
-        """Suspended invocations whose everything is durable leave memory, the longest untouched first."""
-        core = self.core
-        durable = core.commits.durable
-        resting = [inv for inv in core.live.values() if self._is_resting(inv) and inv.batch <= durable]
-        for inv in resting[: len(core.live) - self.options.live_in_memory_max // 2]:
-            self.executor.drop(inv)
-            del core.live[inv.id]
-            if inv.slot is not None and inv.slot.holder is inv:
-                core.keys.forget(inv.slot)
-
-    def _is_resting(self, inv: Live) -> bool:
-        if inv.row.status not in (Status.SUSPENDED, Status.SCHEDULED, Status.BACKING_OFF, Status.PAUSED):
-            return False
-        if inv.is_queued or inv.running or inv.inbox:
-            return False
-        slot = inv.slot
-        return slot is None or slot.holder is not inv or (not slot.queue and slot.batch <= self.core.commits.durable)
 
     def _step_finished(self, invocation: str, index: int, result: Outcome | BaseException) -> None:
         self.executor.step_finished(invocation, index, result)

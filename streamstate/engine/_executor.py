@@ -33,7 +33,17 @@ from streamstate.engine._effects import Effects, Sender, promise_topic
 from streamstate.engine._keys import Live
 from streamstate.engine._steps import Steps
 from streamstate.errors import RetryableError, UsageError
-from streamstate.journal import Arrival, CancelArrived, Command, Completion, Failure, Kind, Outcome, Success, child_identity
+from streamstate.journal import (
+    Arrival,
+    CancelArrived,
+    Command,
+    Completion,
+    Failure,
+    Kind,
+    Outcome,
+    Success,
+    child_identity,
+)
 from streamstate.storage import Status, TimerRow
 
 _logger = logging.getLogger("streamstate.engine")
@@ -116,7 +126,7 @@ class Executor:
             if caller is not None and caller.is_cancelling and is_cancellation(outcome):
                 caller.cancel_heard = True
             core.arrive(origin.caller, Completion(origin.caller_index, outcome, now_ms))
-        for invocation, index in core.take_waiters(inv.id):
+        for invocation, index in core.waits.take_waiters(inv.id):
             core.arrive(invocation, Completion(index, outcome, now_ms))
         replies = core.replies.pop(inv.id, ())
         core.commits.releases.replies.extend((reply, outcome) for reply in replies)
@@ -284,9 +294,9 @@ class Executor:
         """It waits no more for other invocations and promises."""
         for index, command in pending.items():
             if command.kind == Kind.ATTACH:
-                self._core.drop_waiter(command.name, inv.id, index)
+                self._core.waits.drop_waiter(command.name, inv.id, index)
             elif command.kind == Kind.PROMISE:
-                self._core.drop_waiter(promise_topic((inv.row.service, inv.row.key, command.name)), inv.id, index)
+                self._core.waits.drop_waiter(promise_topic((inv.row.service, inv.row.key, command.name)), inv.id, index)
 
     def _policy_of(self, inv: Live) -> RetryPolicy:
         return self._policies.get(inv.row.origin.subscription) or inv.spec.retry
@@ -358,7 +368,9 @@ class Executor:
         inv.change(status=Status.BACKING_OFF, due_ms=due_ms)
         self._core.put(inv)
         self._core.add_timer(TimerRow(due_ms, inv.id, "retry", 0, attempt))
-        _logger.warning("%s failed, attempt %d follows in %d ms: %s", inv.label, attempt + 1, due_ms - now_ms, failure.message)
+        _logger.warning(
+            "%s failed, attempt %d follows in %d ms: %s", inv.label, attempt + 1, due_ms - now_ms, failure.message
+        )
 
     def pause(self, inv: Live) -> None:
         """It waits for a person, and its key with it."""
@@ -396,7 +408,9 @@ class Executor:
             return
         due_ms = now_ms + _pause_ms(error, policy.pause_ms(attempt))
         failure = Failure(500, message, {}, describe(error))
-        inv.change(failure=failure, first_failed_ms=first_ms, status=Status.BACKING_OFF if not inv.running else inv.row.status)
+        inv.change(
+            failure=failure, first_failed_ms=first_ms, status=Status.BACKING_OFF if not inv.running else inv.row.status
+        )
         core.put(inv)
         core.add_timer(TimerRow(due_ms, inv.id, "step", index, attempt))
         self.drop_if_asked(inv)

@@ -1,7 +1,7 @@
 """The fast path: records of one subscription, decided one after the other.
 
-R1  Every record is decided when its turn comes: it ended, or it is durable with the batch as an invocation. So the source
-    position is always the record behind the last one looked at, and it is in the same batch as the effects (I2, I10).
+R1  Every record is decided when its turn comes: it ended, or it is durable with the batch as an invocation. So the
+    source position is always behind the last record looked at, and in the same batch as the effects (I2, I10).
 R2  An event whose key is busy waits in the key's queue; it never holds back its partition.
 R3  A handler that ends in its first turn leaves nothing but its effects: no row, no journal.
 """
@@ -25,19 +25,24 @@ from streamstate.serde import quick_codec
 from streamstate.storage import Origin
 
 _NULL_KEY = "Give the subscription a key function, or let such records pass with @subscribe(…, on_null_key=Skip())"
-_UNDECODABLE = "Correct the payload type or its serde, or let such records pass with @subscribe(…, on_undecodable=Skip())"
+_UNDECODABLE = (
+    "Correct the payload type or its serde, or let such records pass with @subscribe(…, on_undecodable=Skip())"
+)
 _NO_STATE: Mapping[str, bytes] = {}
 
 # Who holds a context that nobody but the intake knows: its attribute, the local name, the argument of getrefcount.
 _CONTEXT_REFERENCES = 3
 
 
-class Skipped(Exception):  # noqa: N818  # a decision, not an error
+class Skipped(Exception):  # a decision, not an error
     """The subscription's policy drops the record."""
 
 
 class Intake:
     """Takes in the records of one subscription.
+
+    Attributes:
+        skipped: how many records its policies have dropped.
 
     Args:
         positions: per (topic, topic id, partition), the offset of the next record to take.
@@ -68,6 +73,7 @@ class Intake:
         self._positions = dict(positions)
         self._topic_ids: Mapping[str, str] = {}
         self._is_taking = False
+        self.skipped = 0
         self._loop = HandlerLoop()
         self._session = Session(self._setting, "", 0, _NO_STATE, self._loop)
         self._context = self._context_class(self._session)
@@ -107,7 +113,7 @@ class Intake:
                 try:
                     decide(record, started_ms)
                 except Skipped:
-                    pass
+                    self.skipped += 1
                 expected = offset + 1
                 decided += 1
         finally:
@@ -131,7 +137,7 @@ class Intake:
         commits.records_ahead += decided
 
     def _decide_plain(self, record: Record, started_ms: int) -> None:
-        """R1 for a record of the plainest subscription: an exclusive handler, keyed by the record's key, with a payload.
+        """R1 for a record of the plainest subscription: exclusive handler, the record's key as the key, a payload.
 
         Written for speed; whatever is not plain about the record is left to `_decide`.
         """
@@ -266,7 +272,7 @@ class Intake:
         if extract is not None:
             try:
                 key = extract(record)
-            except Exception as error:  # noqa: BLE001  # the user's function: whatever it raises refuses the record
+            except Exception as error:  # the user's function: whatever it raises refuses the record
                 raise SerdeError(f"the key function at {self._subscription.site} raised {error!r}") from error
             if not isinstance(key, str):
                 raise SerdeError(f"the key function at {self._subscription.site} gave {key!r}, not a string")
@@ -292,4 +298,3 @@ class Intake:
             f"subscription {self._subscription.name} stopped at {record.topic}, partition {record.partition}, "
             f"offset {record.offset}: {reason}. {remedy}"
         )
-

@@ -55,7 +55,7 @@ class Operations:
         if inv.is_waiting_to_start():
             self._end_unstarted(inv, _KILLED)
             return True
-        pending = core.pending_of(inv)
+        pending = core.waits.pending_of(inv)
         calls = [index for index, command in pending.items() if command.kind == Kind.CALL]
         self._steps.abandon(invocation)
         inv.running.clear()

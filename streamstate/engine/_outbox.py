@@ -1,4 +1,4 @@
-"""The outbox: messages of committed turns, relayed to the sinks in order, at least once, with the same id every time."""
+"""The outbox: messages of committed turns, relayed in order, at least once, with the same id every time."""
 
 from __future__ import annotations
 
@@ -107,16 +107,16 @@ class Relay:
 
     def _tell(self, error: SinkError) -> None:
         if self.last_error is None or str(self.last_error) != str(error):
-            _logger.error("publishing to cluster %s waits: %s. It is tried again until it succeeds", self._cluster, error)
+            _logger.error(
+                "publishing to cluster %s waits: %s. It is tried again until it succeeds", self._cluster, error
+            )
         self.last_error = error
 
 
 class Outbox:
     """All relays, and the positions of new messages."""
 
-    def __init__(
-        self, sinks: Mapping[str, Sink], store: Store, acknowledged: Callable[[str, int], None]
-    ) -> None:
+    def __init__(self, sinks: Mapping[str, Sink], store: Store, acknowledged: Callable[[str, int], None]) -> None:
         self._position = store.header.outbox_position
         self.relays = {cluster: Relay(cluster, sink, store, acknowledged) for cluster, sink in sinks.items()}
 

@@ -41,9 +41,7 @@ class Environment(LocalClient, Generic[C]):
     ) -> None: ...
     @overload
     def __init__(self, app: App, *, clock: C, always_replay: bool = False, store: Store | None = None) -> None: ...
-    def __init__(
-        self, app: App, *, clock: Any = None, always_replay: bool = False, store: Store | None = None
-    ) -> None:
+    def __init__(self, app: App, *, clock: Any = None, always_replay: bool = False, store: Store | None = None) -> None:
         self.app = app
         self.clock = cast("C", clock if clock is not None else SystemClock())
         self._store: Store = store if store is not None else MemoryStore()

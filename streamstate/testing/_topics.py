@@ -170,7 +170,9 @@ class TestTopic:
         self._topics = topics
         self._topic = topic
 
-    async def send(self, value: Any, *, key: str | bytes | None = None, headers: Mapping[str, str] | None = None) -> Record:
+    async def send(
+        self, value: Any, *, key: str | bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Record:
         """Append a record; None as the value is a tombstone, bytes go as they are, anything else as JSON."""
         raw = value if isinstance(value, bytes) else self._topic.encode_value(value)
         pairs = [(name, text.encode()) for name, text in (headers or {}).items()]
@@ -184,4 +186,3 @@ class TestTopic:
         """The values in the topic, decoded."""
         serde = self._topic.value if returns is None else serde_for(returns)
         return [None if record.value is None else serde.decode(record.value) for record in self.records()]
-

@@ -17,7 +17,7 @@ MakeEnvironment = Callable[..., Awaitable[Environment[VirtualClock]]]
 
 @pytest_asyncio.fixture
 async def streamstate_env() -> AsyncIterator[MakeEnvironment]:
-    """Start an App in a test: `env = await streamstate_env(app)`; the arguments are those of Environment."""
+    """Starts Apps in a test; what it gives is called with an App and takes the arguments of Environment."""
     async with AsyncExitStack() as stack:
 
         async def make(app: App, **options: Any) -> Environment[VirtualClock]:

@@ -84,7 +84,7 @@ def test_a_good_run_keeps_every_promise(good: Evidence) -> None:
         "4 orders: 1 delivered, 2 rejected, 1 cancelled",
         "17 changes of status",
         "3 charges (asked for 4 times), 2 refunds",
-        "5 requests",
+        "3 requests, 2 of them called off later",
         "4 updates of 1 drivers",
     ]
 

@@ -1,0 +1,24 @@
+"""What application, traffic and checker agree on: which events do what. Imports nothing, so that none leans on another."""
+
+from __future__ import annotations
+
+SUBSCRIPTION = "durability"
+PARTITIONS = 4
+STEP_EVERY = 6
+REMIND_EVERY = 5
+CALL_EVERY = 9
+TELLERS = 8
+REMIND_AFTER_MS = 60
+MESSAGE_ID_HEADER = "streamstate-message-id"
+
+
+def has_step(sequence: int) -> bool:
+    return sequence % STEP_EVERY == 0
+
+
+def has_reminder(sequence: int) -> bool:
+    return sequence % REMIND_EVERY == 0
+
+
+def has_call(sequence: int) -> bool:
+    return sequence % CALL_EVERY == 0
