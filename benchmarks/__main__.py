@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from benchmarks import kafka_state
+from benchmarks import kafka_state, loop
 from benchmarks._comparison import REPETITIONS_MIN, Options, Result
 from benchmarks._measured import WrongResultError
 from tests.brokers import BrokerUnavailableError
 
 BENCHMARKS: dict[str, Callable[[Options], Iterable[Result]]] = {
     "kafka_state": kafka_state.measure,
+    "loop": loop.measure,
 }
 
 COLUMNS = "{:<20} {:>12} {:<12} {:>12} {:>7} {:>6} {:<4} {}"

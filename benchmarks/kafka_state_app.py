@@ -46,7 +46,7 @@ def build(bootstrap_servers: str, topic: str, progress: Progress) -> App:
 async def run_subject(bootstrap_servers: str, topic: str, records: int, directory: Path) -> float:
     """Events per second from the first record handled to the last commit done.
 
-    The end is taken when the engine says that everything it decided is durable, as the baseline's is after its last commit.
+    The end is taken when everything is durable, as the baseline's is after its last commit.
     """
     progress = Progress()
     app = build(bootstrap_servers, topic, progress)

@@ -42,6 +42,18 @@ class Running:
             if feed is not None:
                 feed.report(reported)
 
+    async def stopped(self) -> NoReturn:
+        """Wait for a subscription to stop; raises its SubscriptionStoppedError. The others go on meanwhile."""
+        waits = [asyncio.create_task(feed.stopped.wait()) for feed in self.feeds.values()]
+        try:
+            if not waits:
+                await asyncio.Event().wait()
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        raise next(feed.error for feed in self.feeds.values() if feed.error is not None)
+
     async def failed(self) -> NoReturn:
         """Wait for the engine to fail; raises what it failed with."""
         await self.engine.failed()

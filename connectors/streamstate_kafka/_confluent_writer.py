@@ -26,7 +26,8 @@ KEY_SHOWN_MAX = 60
 
 # A chunk is flushed at once, so lingering costs no time and only makes its requests larger.
 # murmur2_random puts a key into the same partition as the Java clients do, so that topics can be joined by partition.
-DEFAULTS = {"linger.ms": "5", "partitioner": "murmur2_random"}
+# A topic that is not there is told after seconds, not after half a minute.
+DEFAULTS = {"linger.ms": "5", "partitioner": "murmur2_random", "topic.metadata.propagation.max.ms": "5000"}
 OURS: dict[str, str | bool] = {
     "enable.idempotence": "true",
     "acks": "all",

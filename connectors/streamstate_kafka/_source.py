@@ -47,7 +47,7 @@ class KafkaSource:
         self._reports: dict[Partition, int] = {}
         self._report_timer: asyncio.TimerHandle | None = None
 
-    async def open(self, positions: Mapping[PartitionId, int]) -> None:
+    async def open(self, positions: Mapping[PartitionId, int]) -> Mapping[PartitionId, int]:
         """See the port. Takes at most some ten seconds, also when the cluster does not answer."""
         try:
             there = await self._client.topics()
@@ -57,12 +57,15 @@ class KafkaSource:
                     raise SourceError(self._named(missing_topic(topic, there, self._cluster, self._servers)))
             if self._subscription.start.kind == "at":
                 require(self._client, Capability.OFFSETS_FOR_TIMES, self._named("Start.at(...)"), SourceError)
-            await self._assign_new(there, positions, self._subscription.start)
+            starts = await self._assign_new(there, positions, self._subscription.start)
         except ClientError as error:
             raise SourceError(self._named(f"{self._cluster} cannot be read: {error}")) from None
         if not self._assigned:
             LOGGER.info("%s", self._named(f"no topic on {self._cluster} matches {self._subscription.topics!r} yet"))
         self._refresh_due = time.monotonic() + self._refresh_s
+        return {
+            PartitionId(topic, self._topic_ids[topic], number): offset for (topic, number), offset in starts.items()
+        }
 
     async def poll(self) -> Records | SourceStopped:
         while self._stopped is None:
@@ -115,7 +118,9 @@ class KafkaSource:
             self._notices.warn("refresh", f"cannot look for new partitions on {self._cluster}: {error}")
         self._refresh_due = time.monotonic() + self._refresh_s
 
-    async def _assign_new(self, there: Mapping[str, int], positions: Mapping[PartitionId, int], start: Start) -> None:
+    async def _assign_new(
+        self, there: Mapping[str, int], positions: Mapping[PartitionId, int], start: Start
+    ) -> Mapping[Partition, int]:
         topics = matching(self._subscription.topics, there)
         ids = await self._client.topic_ids(topics)
         again = {topic for topic in ids if self._topic_ids.get(topic, ids[topic]) != ids[topic]}
@@ -123,7 +128,7 @@ class KafkaSource:
             await self._forget(again)
         new = [(topic, n) for topic in ids for n in range(there[topic]) if (topic, n) not in self._assigned]
         if not new:
-            return
+            return {}
         known = _known(new, ids, positions)
         without = [partition for partition in new if partition not in known]
         starts = await self._reader.starts(without, start) if without else {}
@@ -131,6 +136,7 @@ class KafkaSource:
         self._topic_ids.update(ids)
         self._assigned.update(new)
         self._unread.update(starts)
+        return starts
 
     async def _forget(self, topics: set[str]) -> None:
         gone = [partition for partition in self._assigned if partition[0] in topics]

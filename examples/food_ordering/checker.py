@@ -107,7 +107,7 @@ def check(evidence: Evidence) -> list[Check]:
     stopped = sum(isinstance(request, StopPreparing) for request in requests)
     return [
         Check(
-            "every order that was placed is decided, nothing is lost",
+            "every order that was placed is decided, none is lost",
             f"{len(placed)} orders: {decided}",
             tuple(_undecided(evidence, placed)),
         ),

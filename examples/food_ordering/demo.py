@@ -18,16 +18,17 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from confluent_kafka import KafkaException
 from rich.console import Console
 
 from food_ordering import topics
 from food_ordering.bank import read_books
 from food_ordering.checker import Check, check, collect
-from food_ordering.display import Snapshot, display, show_checks
+from food_ordering.display import Snapshot, display, show_checks, show_summary
 from food_ordering.simulators import Customers, Drivers, Restaurants
 from food_ordering.supervisor import Worker, WorkerDied, WorkerPlace
-from food_ordering.wire import Wire, create_topics, read_to_end
-from streamstate.errors import StreamstateError
+from food_ordering.wire import Wire, create_topics, read_to_end, remove_topics
+from streamstate.errors import SourceError, StreamstateError
 from streamstate_kafka.testing import MockCluster
 
 REGIONS = ("north", "south")
@@ -124,43 +125,88 @@ async def run_demo(options: DemoOptions, console: Console | None = None) -> Demo
     """Play it, check it, and say what was found.
 
     Raises:
-        KafkaException: the broker given does not answer.
+        SourceError: the broker given does not answer, or refuses what the demo needs of it.
     """
     console = console or Console()
-    with _cluster(options.kafka) as (bootstrap, prefix):
+    with _kafka_faults(options.kafka), _cluster(options.kafka) as (bootstrap, prefix):
+        console.print(_introduction(options), soft_wrap=True, highlight=False)
         place = WorkerPlace(bootstrap, prefix, Path(tempfile.mkdtemp(prefix="food-ordering-")))
         is_clean = False
         try:
-            wire = Wire(bootstrap, prefix)
             worker = Worker(place)
             began_s = time.monotonic()
-            end = await _play_to_the_end(options, World(wire, options), worker, console)
+            end = await _play_to_the_end(options, World(Wire(bootstrap, prefix), options), worker, console)
             elapsed_s = time.monotonic() - began_s
-            events = await asyncio.to_thread(read_to_end, bootstrap, [f"{prefix}{topic.name}" for topic in topics.ALL])
+            events = await asyncio.to_thread(read_to_end, bootstrap, _topics(prefix))
             named = (event._replace(topic=event.topic.removeprefix(prefix)) for event in events)
             checks = (end, *check(collect(named, read_books(place.books))))
+            show_checks(console, checks)
             is_clean = all(found.is_kept for found in checks) and not options.keep
+            show_summary(console, checks, elapsed_s, is_clean and not options.chaos)
         finally:
             if is_clean:
-                shutil.rmtree(place.folder)
+                _clean_up(place, console)
             else:
-                console.print(f"data directory, books and log of the worker: {place.folder}", soft_wrap=True)
-    show_checks(console, checks)
+                console.print(_what_is_left(place, options), soft_wrap=True, highlight=False)
     return DemoResult(checks, worker.kills, elapsed_s, None if is_clean else place.folder)
+
+
+@contextmanager
+def _kafka_faults(kafka: str | None) -> Iterator[None]:
+    """Tell what the client library raises as what it is for the user."""
+    try:
+        yield
+    except (KafkaException, TimeoutError) as error:
+        where = "inside this process" if kafka is None else f"at {kafka}"
+        remedy = (
+            "" if kafka is None else "; check the address, or leave --kafka out: the demo brings a cluster of its own"
+        )
+        raise SourceError(f"the demo cannot use Kafka {where}: {_reason(error)}{remedy}") from error
+
+
+def _reason(error: KafkaException | TimeoutError) -> str:
+    return error.args[0].str() if isinstance(error, KafkaException) else str(error)
 
 
 @contextmanager
 def _cluster(kafka: str | None) -> Iterator[tuple[str, str]]:
     """The broker's address and the prefix of the topics, which are there."""
     if kafka is not None:
-        # A prefix of its own: what earlier demos left in the topics is not for this one.
+        # A prefix of its own: the topics of other programs, and of other demos, are not for this one.
         prefix = f"demo-{uuid.uuid4().hex[:8]}."
-        create_topics(kafka, [f"{prefix}{topic.name}" for topic in topics.ALL])
+        create_topics(kafka, _topics(prefix))
         yield kafka, prefix
         return
     with MockCluster() as cluster:
-        cluster.create_topics(*(topic.name for topic in topics.ALL))
+        cluster.create_topics(*_topics(""))
         yield cluster.bootstrap_servers, ""
+
+
+def _topics(prefix: str) -> list[str]:
+    return [f"{prefix}{topic.name}" for topic in topics.ALL]
+
+
+def _introduction(options: DemoOptions) -> str:
+    orders = "orders until Ctrl-C" if options.keep else f"{options.orders} orders"
+    cluster = "a cluster inside this process" if options.kafka is None else options.kafka
+    chaos = f", killed {options.kills} times on the way" if options.chaos else ""
+    return (
+        f"food ordering: {orders}, {options.drivers} drivers\nKafka: {cluster}\napplication: a worker process{chaos}\n"
+    )
+
+
+def _clean_up(place: WorkerPlace, console: Console) -> None:
+    shutil.rmtree(place.folder)
+    if place.prefix:
+        try:
+            remove_topics(place.bootstrap, _topics(place.prefix))
+        except KafkaException as error:
+            console.print(f"the topics {place.prefix}* are still there: {_reason(error)}", soft_wrap=True)
+
+
+def _what_is_left(place: WorkerPlace, options: DemoOptions) -> str:
+    left = f"data directory, books and log of the worker: {place.folder}"
+    return left if options.kafka is None else f"{left}\ntopics on {options.kafka}: {place.prefix}*"
 
 
 async def _play_to_the_end(options: DemoOptions, world: World, worker: Worker, console: Console) -> Check:
@@ -170,8 +216,9 @@ async def _play_to_the_end(options: DemoOptions, world: World, worker: Worker, c
         await _play(options, world, worker, console)
     except (DemoStalled, WorkerDied) as end:
         fault = str(end)
-    seen = f"the worker was killed {worker.kills} times, {world.wire.repeated} messages came twice"
-    return Check("the application always goes on", seen, (fault,) if fault else ())
+    repeated = f"{world.wire.repeated} messages came again, under their old id"
+    seen = f"killed {worker.kills} times; {repeated}" if worker.kills else "it was not killed"
+    return Check("the application goes on after every crash", seen, (fault,) if fault else ())
 
 
 async def _play(options: DemoOptions, world: World, worker: Worker, console: Console) -> None:
@@ -246,23 +293,28 @@ async def _kill(options: DemoOptions, world: World, worker: Worker, last_call: a
 
 async def _show(options: DemoOptions, world: World, worker: Worker, console: Console) -> None:
     began_s = time.monotonic()
+
+    def now() -> Snapshot:
+        return Snapshot(
+            elapsed_s=time.monotonic() - began_s,
+            orders=None if options.keep else options.orders,
+            placed=world.customers.placed,
+            drivers=len(world.drivers),
+            drivers_busy=world.drivers.busy,
+            updates_sent=world.drivers.reported,
+            updates_applied=world.applied,
+            kills=worker.kills,
+            repeated=world.wire.repeated,
+            by_status=world.customers.by_status,
+        )
+
     with display(console) as shown:
-        while True:
-            shown.show(
-                Snapshot(
-                    elapsed_s=time.monotonic() - began_s,
-                    orders=None if options.keep else options.orders,
-                    placed=world.customers.placed,
-                    drivers=len(world.drivers),
-                    drivers_busy=world.drivers.busy,
-                    updates_sent=world.drivers.reported,
-                    updates_applied=world.applied,
-                    kills=worker.kills,
-                    repeated=world.wire.repeated,
-                    by_status=world.customers.by_status,
-                )
-            )
-            await asyncio.sleep(SHOW_S)
+        try:
+            while True:
+                shown.show(now())
+                await asyncio.sleep(SHOW_S)
+        finally:
+            shown.end(now())
 
 
 @asynccontextmanager

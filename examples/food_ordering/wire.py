@@ -13,7 +13,8 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic  # admin has it too, but not for a strict type checker
 
 MESSAGE_ID_HEADER = "streamstate-message-id"  # the same on every attempt to publish one message
 PARTITIONS = 4

@@ -19,8 +19,7 @@ from typing import NoReturn
 
 from food_ordering.app import build_app
 from food_ordering.wire import PROMPT
-from streamstate import App
-from streamstate.app import Running
+from streamstate import App, Running
 from streamstate.errors import StreamstateError
 from streamstate_kafka import Kafka
 
@@ -56,18 +55,24 @@ async def serve(app: App, data: Path) -> None:
             end.cancel()
         for end in done:
             end.result()
-    # A commit may also fail while the engine drains.
+    # Once more: a record may be refused, and a commit may fail, while the engine drains.
+    _raise_stopped(running)
     with suppress(TimeoutError):
-        await asyncio.wait_for(running.failed(), 0)
+        async with asyncio.timeout(0):
+            await running.failed()
 
 
 async def _stopped(running: Running) -> NoReturn:
     """Wait for a subscription to stop; raises why."""
     while True:
-        for feed in running.feeds.values():
-            if feed.error is not None:
-                raise feed.error
+        _raise_stopped(running)
         await asyncio.sleep(LOOK_S)
+
+
+def _raise_stopped(running: Running) -> None:
+    for feed in running.feeds.values():
+        if feed.error is not None:
+            raise feed.error
 
 
 def _stop_with_parent() -> None:

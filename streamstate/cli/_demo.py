@@ -46,14 +46,6 @@ def _played(options: DemoOptions, to: Console) -> DemoResult:
         return asyncio.run(run_demo(options, to))
     except StreamstateError as error:
         raise click.ClickException(told(error)) from error
-    except Exception as error:
-        if options.kafka is None:
-            raise
-        # The client's own exception, whose type the core must not import.
-        raise click.ClickException(
-            f"the demo cannot use Kafka at {options.kafka}: {error}; "
-            "check the address, or leave --kafka out: the demo brings a cluster of its own"
-        ) from error
 
 
 def _document(result: DemoResult) -> dict[str, object]:

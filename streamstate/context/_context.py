@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, ParamSpec, TypeVar, get_args, get_origin, get_type_hints, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
-from streamstate.context._durable import Awakeable, DurablePromise, Invocation, Target, milliseconds, optional_decode
+from streamstate.context._actions import bind_action
+from streamstate.context._durable import Awakeable, Invocation, Target, milliseconds, optional_decode
+from streamstate.context._logging import InvocationLogger
 from streamstate.context._session import Session
 from streamstate.context._tasks import HandlerFuture
-from streamstate.context._turns import Action
 from streamstate.definitions import (
-    DefaultedStateKey,
-    ExclusiveMarker,
     KeyedHandler,
-    ReadableKey,
     Record,
     ServiceMarker,
-    SharedMarker,
     StateKey,
     Step,
     Topic,
     UnkeyedHandler,
-    WorkflowMarker,
-    WorkflowSharedMarker,
 )
-from streamstate.errors import UsageError
 from streamstate.journal import Command, Kind, Option, Success, awakeable_id, parse_awakeable_id, seed_of
-from streamstate.serde import Serde, serde_for
+from streamstate.serde import serde_for
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,29 +37,6 @@ _ANY = serde_for(object)
 _ANY_KEY: StateKey[Any] = StateKey("any")
 _TEXT = serde_for(list[str])
 _MILLISECONDS = serde_for(int)
-
-
-class InvocationLogger(logging.LoggerAdapter[logging.Logger]):
-    """Adds invocation, target and attempt to every record; silent while the journal is replayed."""
-
-    def __init__(self, session: Session) -> None:
-        super().__init__(_logger, {})
-        self._session = session
-        self._invocation = session.invocation_id
-
-    def isEnabledFor(self, level: int) -> bool:
-        return not self._session.is_replaying and self.logger.isEnabledFor(level)
-
-    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        session = self._session
-        own = {
-            "invocation_id": self._invocation,
-            "target": session.setting.spec.target,
-            "object_key": session.key,
-            "attempt": session.attempt,
-        }
-        kwargs["extra"] = {**own, **kwargs.get("extra", {})}
-        return msg, kwargs
 
 
 class Context(ServiceMarker):
@@ -125,7 +95,9 @@ class Context(ServiceMarker):
         self, step: str | Step, action: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> HandlerFuture[T]: ...
     @overload
-    def run(self, step: str | Step, action: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> HandlerFuture[T]: ...
+    def run(
+        self, step: str | Step, action: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> HandlerFuture[T]: ...
     def run(self, step: str | Step, action: Callable[..., Any], /, *args: Any, **kwargs: Any) -> HandlerFuture[Any]:
         """Run a step: its result is journaled, and never computed again once it is.
 
@@ -134,21 +106,16 @@ class Context(ServiceMarker):
         Raises (when awaited):
             TerminalError: the action raised one, or the step's own retry policy is spent.
         """
-        chosen = Step(step) if isinstance(step, str) else step
-        if not callable(action):
-            raise UsageError(
-                f"ctx.run({chosen.name!r}, …) takes a function and its arguments, got {action!r}; "
-                "write ctx.run(name, action, argument), not ctx.run(name, action(argument))"
-            )
-        serde = chosen.serde or _step_serde(action)
-        bound = Action(chosen, action, args, kwargs, serde.encode)
-        return self._session.issue(Command(Kind.RUN, chosen.name), optional_decode(serde.decode), bound)
+        bound, decode = bind_action(step, action, args, kwargs)
+        return self._session.issue(Command(Kind.RUN, bound.step.name), optional_decode(decode), bound)
 
     def sleep(self, duration: timedelta) -> HandlerFuture[None]:
         """A durable timer."""
         session = self._session
         future: HandlerFuture[None] = session.loop.create_future()
-        session.loop.call_later(milliseconds(duration, "ctx.sleep") / 1000, _wake, future)
+        timer = session.loop.call_later(milliseconds(duration, "ctx.sleep") / 1000, _wake, future)
+        # Also of one that was cancelled: nobody waits for its timer then.
+        future.add_done_callback(lambda _future: timer.cancel())
         return future
 
     @overload
@@ -271,7 +238,7 @@ class Context(ServiceMarker):
         target = Target.of(handler, arg, _MISSING, key)
         return self._send(target, delay, idempotency_key, headers, handler.spec.output.decode)
 
-    def call_by_name(
+    def call_by_name(  # noqa: PLR0913  # what `call` takes, and three in the place of the handler
         self,
         service: str,
         handler: str,
@@ -289,7 +256,7 @@ class Context(ServiceMarker):
         command = target.command(Kind.CALL, idempotency_key, headers)
         return self._session.issue(command, optional_decode(serde_for(returns).decode))
 
-    def send_by_name(
+    def send_by_name(  # noqa: PLR0913  # likewise
         self,
         service: str,
         handler: str,
@@ -370,123 +337,11 @@ class Context(ServiceMarker):
         if headers:
             options["headers"] = dict(headers)
         body = chosen.encode_value(value)
-        return self._session.issue(Command(Kind.PUBLISH, chosen.name, None, body, options or None), optional_decode(None))
-
-
-class _StateReader(Context):
-    """Reading the state of an object or a workflow."""
-
-    __slots__ = ()
-
-    @property
-    def key(self) -> str:
-        return self._session.key
-
-    @overload
-    def get(self, key: DefaultedStateKey[T], /) -> HandlerFuture[T]: ...
-    @overload
-    def get(self, key: ReadableKey[T], /) -> HandlerFuture[T | None]: ...
-    @overload
-    def get(self, key: str, /) -> HandlerFuture[Any]: ...
-    def get(self, key: Any, /) -> Any:
-        """The value of a key of the state; None, or the key's default, where there is none.
-
-        Raises (when awaited):
-            SerdeError: the stored bytes are not of the key's type, and no `upgrade` mends them.
-        """
-        if isinstance(key, str):
-            return self._session.read(key, _ANY_KEY)
-        return self._session.read(key.name, key)
-
-    def state_keys(self) -> HandlerFuture[list[str]]:
-        """The names that have a value, sorted."""
-        session = self._session
-        return session.answer(
-            Kind.STATE_KEYS,
-            "",
-            lambda: Success(_TEXT.encode(session.state_names())),
-            lambda raw: _TEXT.decode(raw or b"[]"),
+        return self._session.issue(
+            Command(Kind.PUBLISH, chosen.name, None, body, options or None), optional_decode(None)
         )
-
-
-class _StateWriter(_StateReader):
-    """Writing the state of an object or a workflow."""
-
-    __slots__ = ()
-
-    def set(self, key: StateKey[T] | str, value: T, /) -> None:
-        """Set a key of the state; visible to others when this turn ends."""
-        if isinstance(key, str):
-            self._session.write(key, _ANY.encode(value))
-            return
-        try:
-            data = key.quick_encode(value)
-        except Exception:  # noqa: BLE001  # whatever it was, `encode` says why
-            data = key.encode(value)
-        self._session.write(key.name, data)
-
-    def clear(self, key: StateKey[Any] | str, /) -> None:
-        """Remove a key of the state."""
-        self._session.erase(key if isinstance(key, str) else key.name)
-
-    def clear_all(self) -> None:
-        """Remove the whole state."""
-        self._session.clear_all()
-
-
-class _Promises(_StateReader):
-    __slots__ = ()
-
-    def promise(self, name: str, returns: type[T], /) -> DurablePromise[T]:
-        """A durable promise of this workflow run, shared by its handlers."""
-        return DurablePromise(self._session, name, serde_for(returns))
-
-
-class ObjectSharedContext(_StateReader, SharedMarker):
-    """For shared handlers of a virtual object: they run beside others and cannot write."""
-
-    __slots__ = ()
-
-
-class ObjectContext(_StateWriter, ObjectSharedContext, ExclusiveMarker):
-    """For exclusive handlers of a virtual object: alone on their key."""
-
-    __slots__ = ()
-
-
-class WorkflowSharedContext(_Promises, WorkflowSharedMarker):
-    """For shared handlers of a workflow."""
-
-    __slots__ = ()
-
-
-class WorkflowContext(_StateWriter, WorkflowSharedContext, WorkflowMarker):
-    """For the main handler of a workflow: runs once per key."""
-
-    __slots__ = ()
 
 
 def _wake(future: HandlerFuture[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-def _step_serde(action: Callable[..., Any]) -> Serde[Any]:
-    """The serde of what an action returns, from its annotation; JSON of any value without one."""
-    function = action.func if isinstance(action, functools.partial) else action
-    function = getattr(function, "__func__", function)
-    if "return" not in getattr(function, "__annotations__", ()):
-        return _ANY
-    return _annotated_serde(function)
-
-
-@functools.lru_cache(maxsize=1024)
-def _annotated_serde(function: Callable[..., Any]) -> Serde[Any]:
-    try:
-        returned = get_type_hints(function)["return"]
-    except NameError:
-        # Names that only a type checker sees; the value itself still has to fit JSON.
-        return _ANY
-    if get_origin(returned) in (Awaitable, Coroutine):
-        returned = get_args(returned)[-1]
-    return serde_for(returned)

@@ -47,7 +47,14 @@ class Target(NamedTuple):
     body: bytes
 
     @classmethod
-    def of(cls, handler: UnkeyedHandler[Any, Any] | KeyedHandler[Any, Any], arg: Any, missing: Any, key: str | None) -> Self:
+    def of(
+        cls, handler: UnkeyedHandler[Any, Any] | KeyedHandler[Any, Any], arg: Any, missing: Any, key: str | None
+    ) -> Self:
+        if not isinstance(handler, (UnkeyedHandler, KeyedHandler)):
+            raise UsageError(
+                f"calls and sends take a handler, such as Driver.moved as it was declared; got {handler!r}. By the "
+                "names of a service and its handler: ctx.call_by_name and ctx.send_by_name"
+            )
         spec = handler.spec
         if spec.takes_input and arg is missing:
             raise UsageError(f"{spec.target} takes a payload; pass it as the second argument")
@@ -97,7 +104,6 @@ class Awakeable(HandlerFuture[T]):
     @classmethod
     def over(cls, inner: HandlerFuture[T], awakeable: str) -> Self:
         outer = cls(loop=inner.get_loop())
-        outer.number = inner.number
         outer.id = awakeable
         inner.add_done_callback(outer._copy)
         return outer

@@ -16,6 +16,7 @@ from streamstate.errors import (
 from streamstate.journal import Failure, Outcome
 
 _TIMEOUT_CODE = 408
+_CODE_MAX = 2**31 - 1  # what every store and client takes; HTTP needs 599
 _KIND = "streamstate.error"  # metadata: which of our terminal errors it was
 _KINDS = {error.__name__: error for error in (CallCycleError, CancelledError, InputError, NotFoundError)}
 _DETAIL_CHARS_MAX = 4_000  # the end of a stack says most
@@ -24,12 +25,13 @@ _DETAIL_CHARS_MAX = 4_000  # the end of a stack says most
 def failure_of(error: BaseException) -> Failure | None:
     """The failure that ends an invocation, or None when the error is to be retried or is a fault."""
     if isinstance(error, TerminalError):
-        metadata = dict(error.metadata)
-        if type(error).__name__ in _KINDS:
-            metadata[_KIND] = type(error).__name__
-        return Failure(error.code, error.message, metadata, describe(error))
+        metadata = {_text(name): _text(value) for name, value in error.metadata.items()}
+        kind = next((name for name, known in _KINDS.items() if isinstance(error, known)), None)
+        if kind is not None:
+            metadata[_KIND] = kind
+        return Failure(_code(error), _text(error.message), metadata, describe(error))
     if isinstance(error, TimeoutError):
-        return Failure(_TIMEOUT_CODE, str(error) or "timed out", {}, describe(error))
+        return Failure(_TIMEOUT_CODE, _text(error) or "timed out", {}, describe(error))
     if isinstance(error, asyncio.CancelledError):
         return Failure(CancelledError.default_code, "the handler cancelled its own task", {}, describe(error))
     if isinstance(error, BaseExceptionGroup):
@@ -58,5 +60,24 @@ def is_fault(error: BaseException) -> bool:
 
 def describe(error: BaseException) -> str:
     """The stack of an error for a person, its end first to keep."""
-    text = "".join(traceback.format_exception(error))
+    text = _text("".join(traceback.format_exception(error)))
     return text if len(text) <= _DETAIL_CHARS_MAX else "…" + text[-_DETAIL_CHARS_MAX:]
+
+
+def summarize(error: BaseException) -> str:
+    """The kind of an error and its message, in one line that can be stored."""
+    return f"{type(error).__name__}: {_text(error)}"
+
+
+def _code(error: TerminalError) -> int:
+    code = error.code
+    return int(code) if isinstance(code, int) and 0 <= code <= _CODE_MAX else error.default_code
+
+
+def _text(value: object) -> str:
+    """Text that can be stored, whatever it was: strings may hold what UTF-8 cannot, such as undecodable file names."""
+    try:
+        text = str(value)
+    except Exception:  # noqa: BLE001  # the user's own __str__; what it was about is still to be told
+        text = f"<{type(value).__name__} without a text>"
+    return text.encode("utf-8", "backslashreplace").decode()

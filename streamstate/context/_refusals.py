@@ -7,19 +7,32 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from streamstate.errors import ForeignAwaitError
+
 
 def _refusal(name: str) -> Callable[..., NoReturn]:
     def refused(self: RefusingLoop, *_args: object, **_kwargs: object) -> NoReturn:
-        self.refuse(f"{name} of the event loop")
+        self.refuse(f"called {name} of the event loop")
 
     return refused
 
 
 class RefusingLoop(asyncio.AbstractEventLoop):
-    """A loop without I/O."""
+    """A loop without I/O.
+
+    Attributes:
+        is_touched: there may be callbacks, tasks, numbers or a violation.
+    """
+
+    is_touched = False
 
     @abstractmethod
-    def refuse(self, what: str) -> NoReturn: ...
+    def violate(self, what: str) -> ForeignAwaitError:
+        """Remember what the handler did that it must not; the turn ends as a fault, whatever the handler does then."""
+
+    def refuse(self, what: str) -> NoReturn:
+        """Remember it, and raise it."""
+        raise self.violate(what)
 
     add_reader: Any = _refusal("add_reader")
     add_signal_handler: Any = _refusal("add_signal_handler")

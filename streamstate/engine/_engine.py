@@ -90,6 +90,7 @@ class Engine:
         self._is_pump_asked = False
         self._failure: BaseException | None = None
         self._is_stopping = False
+        self._is_failure_told = False
         self._nonce = 0
         self._changed: list[asyncio.Future[None]] = []
         self._relays: list[asyncio.Task[None]] = []
@@ -123,9 +124,14 @@ class Engine:
         self._kick()
 
     async def stop(self) -> None:
-        """Let what is running end, within the drain time; the rest goes on at the next start."""
+        """Let what is running end, within the drain time; the rest goes on at the next start.
+
+        Raises:
+            StreamstateError: what the engine failed with, unless somebody was told already.
+        """
         self._is_stopping = True
         if self._failure is None:
+            self._kick()
             try:
                 async with asyncio.timeout(self.options.drain.total_seconds()):
                     await self._until(lambda: not self.core.work and self.core.commits.is_idle and not len(self._steps))
@@ -137,6 +143,7 @@ class Engine:
                 )
             except StreamstateError as error:
                 _logger.error("stopping after a failure: %s", error)
+                self._is_failure_told = False
         await self._steps.close()
         for task in self._relays:
             task.cancel()
@@ -153,6 +160,8 @@ class Engine:
             sys.setswitchinterval(self._switch_interval_s)
         for inv in list(self.core.live.values()):
             self.executor.drop(inv)
+        if self._failure is not None and not self._is_failure_told:
+            raise self._failure
 
     def intake(self, subscription: SubscriptionSpec) -> Intake:
         """The door for a subscription's records; it goes on where the store says."""
@@ -300,6 +309,11 @@ class Engine:
         """Wait until more records may be taken in."""
         await self._until(lambda: self.has_capacity)
 
+    def fail(self, error: Exception) -> None:
+        """Stop as a whole: something that must not happen has happened."""
+        _logger.error("the engine has stopped", exc_info=error)
+        self._fail(error)
+
     async def failed(self) -> NoReturn:
         """Wait for the engine to fail; raises what it failed with."""
         await self._until(lambda: False)
@@ -308,6 +322,7 @@ class Engine:
     async def _until(self, condition: Callable[[], bool]) -> None:
         while True:
             if self._failure is not None:
+                self._is_failure_told = True
                 raise self._failure
             if condition():
                 return

@@ -125,6 +125,11 @@ class Intake:
             if decided:
                 self._move(moved, decided)
 
+    def begin(self, positions: dict[tuple[str, str, int], int]) -> None:
+        """Keep where partitions begin that have no position yet."""
+        if positions:
+            self._move(positions, 0)
+
     def _move(self, moved: dict[tuple[str, str, int], int], decided: int) -> None:
         """R1: the positions go into the batch that holds the effects."""
         commits = self._core.commits

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Mapping
 
 from streamstate.definitions import SubscriptionSpec
-from streamstate.engine import Engine
-from streamstate.errors import StreamstateError, SubscriptionStoppedError
+from streamstate.engine import Engine, Intake
+from streamstate.errors import SubscriptionStoppedError
 from streamstate.ingress._ports import PartitionId, Records, Source, SourceStopped
 
 _logger = logging.getLogger("streamstate.subscription")
@@ -20,7 +20,7 @@ class Feed:
     """One subscription at work.
 
     Attributes:
-        error: why it stopped, or None while it runs.
+        error: why it stopped, or None while it runs. stopped: set then.
     """
 
     def __init__(self, engine: Engine, subscription: SubscriptionSpec, source: Source) -> None:
@@ -28,6 +28,8 @@ class Feed:
         self._source = source
         self.subscription = subscription
         self.error: SubscriptionStoppedError | None = None
+        self.stopped = asyncio.Event()
+        self._intake: Intake
 
     async def open(self) -> None:
         """Connect.
@@ -41,14 +43,17 @@ class Feed:
             for (owner, topic, topic_id, partition), offset in self._engine.store.positions().items()
             if owner == name
         }
-        await self._source.open(positions)
+        self._intake = self._engine.intake(self.subscription)
+        started = await self._source.open(positions)
+        # Durable with the next commit, at the latest when the engine stops.
+        self._intake.begin({(each.topic, each.topic_id, each.partition): offset for each, offset in started.items()})
 
     async def run(self) -> None:
         """Feed until cancelled, or until a record stops the subscription; other subscriptions go on."""
-        intake = self._engine.intake(self.subscription)
+        intake = self._intake
         try:
             while True:
-                match await self._source.poll():
+                match await self._poll():
                     case Records(records=records, topic_ids=topic_ids):
                         for start in range(0, len(records), CHUNK):
                             intake.take(records[start : start + CHUNK], topic_ids)
@@ -58,18 +63,19 @@ class Feed:
                     case SourceStopped(message=message):
                         raise SubscriptionStoppedError(f"subscription {self.subscription.name} stopped: {message}")
         except SubscriptionStoppedError as error:
-            self._stop(error)
-        except StreamstateError:
-            raise
-        except Exception as error:  # noqa: BLE001  # a bug of a connector: seen like any other stop, not at the exit
-            stopped = SubscriptionStoppedError(f"subscription {self.subscription.name} stopped: {error!r}")
-            stopped.__cause__ = error
-            self._stop(stopped)
+            self.error = error
+            self.stopped.set()
+            self._engine.pump()
+            _logger.error("%s", error, exc_info=error.__cause__)
+        except Exception as error:  # noqa: BLE001  # of the engine: what is in memory cannot be trusted any more
+            self._engine.fail(error)
 
-    def _stop(self, error: SubscriptionStoppedError) -> None:
-        self.error = error
-        self._engine.pump()
-        _logger.error("%s", error, exc_info=error.__cause__)
+    async def _poll(self) -> Records | SourceStopped:
+        try:
+            return await self._source.poll()
+        except Exception as error:
+            # A bug of a connector is seen like any other stop, not at the exit; the other subscriptions go on.
+            raise SubscriptionStoppedError(f"subscription {self.subscription.name} stopped: {error!r}") from error
 
     def report(self, positions: Mapping[PartitionId, int]) -> None:
         """These positions are durable (I10)."""

@@ -38,8 +38,11 @@ class Source(Protocol):
     The source assigns itself all partitions of its topics, and new ones as they appear.
     """
 
-    async def open(self, positions: Mapping[PartitionId, int]) -> None:
+    async def open(self, positions: Mapping[PartitionId, int]) -> Mapping[PartitionId, int]:
         """Start reading. A partition without a position starts where the subscription says.
+
+        Returns where those begin, so that the caller keeps it: a partition that stays quiet until a restart would begin
+        anew otherwise, and skip what arrived meanwhile.
 
         Raises SourceError with the remedy: cluster not reachable, topic not there.
         """

@@ -46,7 +46,6 @@ TRANSITIONS: dict[tuple[Phase, Step], Phase] = {
     (Phase.LIVE, Step.ISSUED): Phase.LIVE,
     (Phase.LIVE, Step.ARRIVED): Phase.LIVE,
     (Phase.LIVE, Step.ENDED): Phase.ENDED,
-    (Phase.LIVE, Step.MISMATCHED): Phase.BROKEN,
 }
 
 # Commands that get their outcome later, by a completion of their index.
@@ -160,7 +159,7 @@ class Machine:
 
     def match_signal(self) -> tuple[int, SignalArrived] | None:
         """A signal that has arrived and the first command that waits for it, or None."""
-        if not self._signals or not self._waiting_signals:
+        if not self._signals or not self._waiting_signals or self._phase is Phase.BROKEN:
             return None
         for name, waiting in self._waiting_signals.items():
             if waiting and (arrived := self._signals.get(name)):
@@ -170,8 +169,12 @@ class Machine:
         return None
 
     def forget(self, index: int) -> None:
-        """Nobody waits for this command any more (a timer that was cancelled); it will get no completion."""
-        self.pending.pop(index, None)
+        """Nobody waits for this command any more (a timer or a wait for a signal that was cancelled)."""
+        if self._phase is Phase.BROKEN:
+            return
+        command = self.pending.pop(index, None)
+        if command is not None and command.kind == Kind.SIGNAL and self._waiting_signals:
+            self._waiting_signals[command.name].remove(index)
 
     def end(self) -> None:
         """The handler has ended and everything it started was joined.
@@ -224,8 +227,8 @@ class Machine:
             f"the code of {self.label} does not fit its journal, at command {self.commands}.\n"
             f"  recorded:  {_show(recorded, 'nothing more here: it went on only when the next result arrived')}\n"
             f"  attempted: {_show(attempted, 'nothing: the handler ended or waits for something else')}\n"
-            "A handler must issue the same commands in the same order on every attempt. Usual causes: code changed under "
-            "a suspended invocation, or a branch on time, randomness or outside data read without ctx.run. "
+            "A handler must issue the same commands in the same order on every attempt. Usual causes: code changed "
+            "under a suspended invocation, or a branch on time, randomness or outside data read without ctx.run. "
             "Run the old code again and resume the invocation, or kill it."
         )
 

@@ -108,13 +108,16 @@ class MemorySource:
     def wake(self) -> None:
         self._more.set()
 
-    async def open(self, positions: Mapping[PartitionId, int]) -> None:
+    async def open(self, positions: Mapping[PartitionId, int]) -> Mapping[PartitionId, int]:
         self._next = {(each.topic, each.partition): offset for each, offset in positions.items()}
-        if self._subscription.start.kind == "latest" and not positions:
-            for topic in self._topics.matching(self._subscription.topics):
-                for number, partition in enumerate(self._topics.partitions(topic)):
-                    self._next[topic, number] = len(partition)
+        started: dict[PartitionId, int] = {}
+        for topic in self._topics.matching(self._subscription.topics):
+            for number, partition in enumerate(self._topics.partitions(topic)):
+                if (topic, number) not in self._next:
+                    start = len(partition) if self._subscription.start.kind == "latest" else 0
+                    started[PartitionId(topic, "", number)] = self._next[topic, number] = start
         self._more.set()
+        return started
 
     async def poll(self) -> Records | SourceStopped:
         if self._is_closed:

@@ -171,8 +171,9 @@ def new_session(
     recorded: Sequence[Entry] = (),
     values: Mapping[str, bytes] | None = None,
     loop: HandlerLoop | None = None,
+    identity: str = child_identity("test", 0),  # a text
 ) -> Session:
-    setting = Setting.of(spec, lambda _session: child_identity("test", 0), lambda: STARTED_MS, find_nothing)
+    setting = Setting.of(spec, lambda _session: identity, lambda: STARTED_MS, find_nothing)
     return Session(setting, "k1", STARTED_MS, values or {}, loop or HandlerLoop(), recorded)
 
 

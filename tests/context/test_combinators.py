@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from streamstate.context import ObjectContext
-from streamstate.errors import ForeignAwaitError, TerminalError
-from streamstate.journal import Command, Completion, Kind, Success
-from tests.context.driver import STARTED_MS, Script, Tell, check, deliver, replay, run_live, start
+from streamstate.context import Ended, ObjectContext, running
+from streamstate.context._loop import TASKS_KEPT_MIN
+from streamstate.errors import ForeignAwaitError, TerminalError, UsageError
+from streamstate.journal import Command, Completion, Kind, Success, child_identity
+from tests.context.driver import STARTED_MS, Script, Tell, check, deliver, new_session, replay, run_live, spec_of, start
 from tests.context.programs import CASES, echo, ms, reserve, step
 
 LEAK: contextvars.ContextVar[str] = contextvars.ContextVar("leak", default="outside")
@@ -118,12 +119,15 @@ def test_timers_are_durable_moments() -> None:
     ]
 
 
-def test_sleeping_for_ever_is_refused_with_a_remedy_or_waits() -> None:
+@pytest.mark.parametrize("seconds", [float("inf"), 1e300, 1e15])
+def test_sleeping_for_ever_is_refused_with_the_remedy(seconds: float) -> None:
     async def program(ctx: ObjectContext, tell: Tell) -> None:
-        await asyncio.sleep(float("inf"))
+        await asyncio.sleep(seconds)
 
     run = start(program)
-    assert not isinstance(getattr(run.outcome, "error", None), OverflowError), run.outcome
+    assert isinstance(run.error, UsageError)
+    assert "await ctx.awakeable(…) or ctx.signal(…)" in str(run.error)
+    assert run.log == []
 
 
 def test_steps_of_one_turn_are_all_issued_before_any_ends() -> None:
@@ -186,6 +190,47 @@ def test_the_default_names_of_tasks_are_the_same_on_every_attempt() -> None:
     first = run_live(program)
     assert run_live(program).words == first.words
     assert len(set(first.words)) == 3
+
+
+def test_the_order_of_a_set_is_that_of_the_first_attempt_when_the_first_turn_only_noted_its_writes() -> None:
+    # A set of few things begins anew every eight numbers: what counted on one attempt alone would turn it round.
+    async def program(ctx: ObjectContext, tell: Tell) -> None:
+        for n in range(5):
+            ctx.set(f"k{n}", n)
+            await ctx.get(f"k{n}")
+        tasks = {asyncio.create_task(step(ctx, name), name=name) for name in "abc"}
+        tell([task.get_name() for task in tasks])
+        done, _ = await asyncio.wait(tasks)
+        tell([task.get_name() for task in done])
+
+    check(program)
+
+
+def test_tasks_of_many_invocations_do_not_collide() -> None:
+    hashes: list[int] = []
+
+    async def program(ctx: ObjectContext, tell: Tell) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            made = [tasks.create_task(step(ctx, name)) for name in "ab"]
+            hashes.extend(map(hash, made))
+            assert hash(made[0]) < hash(made[1])
+
+    for n in range(50):
+        session = new_session(spec_of(program, []), identity=child_identity("test", n))
+        with running(session.loop):
+            session.start(session.setting.spec.function(ObjectContext(session)))
+            session.close()
+    assert len(set(hashes)) == 100
+
+
+def test_tasks_that_have_ended_are_not_kept() -> None:
+    async def program(ctx: ObjectContext, tell: Tell) -> None:
+        for _ in range(1_000):
+            await asyncio.create_task(asyncio.sleep(0))
+
+    run = start(program)
+    assert isinstance(run.outcome, Ended)
+    assert len(run.session.loop.tasks) <= TASKS_KEPT_MIN
 
 
 def test_what_a_handler_sets_in_a_context_variable_stays_in_it() -> None:

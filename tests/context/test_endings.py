@@ -7,13 +7,14 @@ import contextvars
 import gc
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
 
-from streamstate.context import Blocked, Ended, ObjectContext
+from streamstate.context import Blocked, Ended, ObjectContext, running
+from streamstate.context._closing import CLOSES_MAX
 from streamstate.errors import StreamstateError, TerminalError
 from streamstate.journal import CancelArrived, Command, Completion, Success
 from tests.context.driver import STARTED_MS, Run, Script, Tell, check, deliver, replay, run_live, start
@@ -230,6 +231,96 @@ def test_a_task_that_is_made_in_a_finally_while_closing_leaves_no_warning(caplog
 
     with nothing_left_behind(caplog):
         start(program).close()
+
+
+def test_an_async_generator_that_is_left_open_is_finished_when_its_handler_leaves_memory() -> None:
+    async def pages(tell: Tell) -> AsyncGenerator[int, None]:
+        try:
+            yield 1
+        finally:
+            tell("finished")
+
+    async def program(ctx: ObjectContext, tell: Tell) -> None:
+        async for _ in pages(tell):
+            await ctx.sleep(ms(10))
+
+    run = start(program)
+    run.close()
+    assert run.words == ["finished"]
+
+
+def test_a_handler_that_awaits_whenever_it_is_closed_is_told_and_left(caplog: pytest.LogCaptureFixture) -> None:
+    async def program(ctx: ObjectContext, tell: Tell) -> None:
+        while not any(record.levelname == "WARNING" for record in caplog.records):
+            try:
+                await (ctx.sleep(ms(10)) if "told" not in told else asyncio.get_running_loop().create_future())
+            except GeneratorExit:
+                told.append("told")
+
+    told: list[str] = []
+    run = start(program)
+    run.close()
+    assert len(told) == CLOSES_MAX
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Cart/k1.handler does not let go: its finally blocks awaited {CLOSES_MAX} times while it left memory"
+    ]
+    run.close()
+
+
+def test_a_task_that_is_left_behind_and_waits_for_nothing_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    async def stubborn(tell: Tell) -> None:
+        for _ in range(2):
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                tell("once more")
+
+    async def program(ctx: ObjectContext, tell: Tell) -> str:
+        task = asyncio.create_task(stubborn(tell))
+        await step(ctx, "work")
+        return str(task.done())
+
+    with nothing_left_behind(caplog):
+        run = check(program)
+        assert run.value == "False"
+        assert run.words == ["once more"]
+        del run
+
+
+def test_an_invocation_that_has_ended_takes_no_command() -> None:
+    kept: list[ObjectContext] = []
+
+    async def program(ctx: ObjectContext, tell: Tell) -> None:
+        kept.append(ctx)
+        await step(ctx, "work")
+
+    run = run_live(program)
+    length = len(run.log)
+    with running(run.session.loop), pytest.raises(RuntimeError, match="cannot issue a command: the journal of Cart/k1"):
+        kept[0].set("a", 1)
+    assert len(run.log) == length
+
+
+def test_the_log_is_silent_in_all_turns_that_are_replayed(caplog: pytest.LogCaptureFixture) -> None:
+    async def program(ctx: ObjectContext, tell: Tell) -> None:
+        ctx.log.warning("first")
+        await ctx.awakeable(str)
+        ctx.log.warning("second")
+        await ctx.awakeable(str)
+        ctx.log.warning("third")
+
+    def logged() -> list[str]:
+        messages = [record.getMessage() for record in caplog.records]
+        caplog.clear()
+        return messages
+
+    run = deliver(start(program), Completion(0, Success(b'"x"'), STARTED_MS + 1))
+    assert logged() == ["first", "second"]
+    again = replay(program, run.log)
+    assert logged() == []
+    deliver(again, Completion(1, Success(b'"x"'), STARTED_MS + 2))
+    assert logged() == ["third"]
+    run.close()
 
 
 def test_a_blocked_group_leaves_memory_in_peace(caplog: pytest.LogCaptureFixture) -> None:

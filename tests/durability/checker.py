@@ -16,6 +16,7 @@ D7  At rest nothing is left over: no live invocation, no message in the outbox.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -190,7 +191,7 @@ def _order(evidence: Evidence) -> Iterator[str]:
             known.add(message.event)
             seen[message.event[0]].append(message.event[1])
     for key, sequences in sorted(seen.items()):
-        for before, after in zip(sequences, sequences[1:], strict=False):
+        for before, after in itertools.pairwise(sequences):
             if after < before:
                 yield f"D2: the first message about {_named((key, after))} is behind that about {before}"
 
@@ -268,8 +269,9 @@ def _offsets(evidence: Evidence) -> Iterator[str]:
                 yield f"D6: {when} offset {offset} of partition {partition} was reported, but only {stored} stored"
     for partition, end in sorted(evidence.ends.items()):
         for what, offsets in (("stored", evidence.at_rest.stored), ("reported", evidence.at_rest.reported)):
-            if offsets.get(partition, 0) != end:
-                yield f"D6: at rest {offsets.get(partition, 0)} is {what} for partition {partition}, which ends at {end}"
+            offset = offsets.get(partition, 0)
+            if offset != end:
+                yield f"D6: at rest {offset} is {what} for partition {partition}, which ends at {end}"
 
 
 def _left_over(at_rest: Glimpse) -> Iterator[str]:

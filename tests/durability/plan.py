@@ -1,4 +1,4 @@
-"""What application, traffic and checker agree on: which events do what. Imports nothing, so that none leans on another."""
+"""What application and checker agree on: which events do what. Imports nothing, so that neither leans on the other."""
 
 from __future__ import annotations
 

@@ -9,8 +9,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from food_ordering import topics
 from food_ordering.demo import DemoOptions, run_demo
+from food_ordering.model import OrderStatus, StatusChange
 from food_ordering.supervisor import Worker, WorkerDied, WorkerPlace
+from food_ordering.wire import Wire
+from streamstate.errors import SourceError
+from streamstate_kafka.testing import MockCluster
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +37,25 @@ async def test_killing_the_worker_changes_nothing() -> None:
     result = await run_demo(DemoOptions(orders=24, drivers=8, rate=6, chaos=True, kills=3), console)
     assert [(found.promise, found.faults) for found in result.checks if not found.is_kept] == []
     assert result.kills == 3
+
+
+async def test_a_broker_that_is_not_there_is_told_in_one_sentence() -> None:
+    with pytest.raises(SourceError, match=r"^the demo cannot use Kafka at 127\.0\.0\.1:1: [^\n]*; check the address"):
+        await run_demo(DemoOptions(kafka="127.0.0.1:1"), Console(file=io.StringIO()))
+
+
+async def test_a_worker_ends_with_the_record_that_stopped_its_subscription(tmp_path: Path) -> None:
+    with MockCluster() as cluster:
+        cluster.create_topics(*(topic.name for topic in topics.ALL))
+        wire = Wire(cluster.bootstrap_servers)
+        wire.publish("orders", StatusChange(OrderStatus.CREATED), key="order-1")
+        await wire.flush()
+        worker = Worker(WorkerPlace(cluster.bootstrap_servers, "", tmp_path))
+        await worker.start()
+        with pytest.raises(
+            WorkerDied, match=r"exit code 1\n(.*\n)*  \| SubscriptionStoppedError: .* orders, partition \d"
+        ):
+            await worker.watch()
 
 
 async def test_a_worker_that_ends_by_itself_is_told_with_its_last_words(tmp_path: Path) -> None:

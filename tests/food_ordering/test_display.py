@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from food_ordering.checker import Check
-from food_ordering.display import LiveTable, PlainLines, Snapshot, display, plain, render, show_checks
+from food_ordering.display import LiveTable, PlainLines, Snapshot, display, plain, render, show_checks, show_summary
 from food_ordering.model import OrderStatus
 
 BY_STATUS = Counter({OrderStatus.DELIVERED: 5, OrderStatus.CANCELLED: 1, OrderStatus.IN_DELIVERY: 2})
@@ -17,7 +17,7 @@ BY_STATUS = Counter({OrderStatus.DELIVERED: 5, OrderStatus.CANCELLED: 1, OrderSt
 
 def test_a_line_says_how_far_it_is() -> None:
     assert plain(snapshot(4.0)) == (
-        "  4.0 s  orders 6 decided of 8/80 placed  drivers 2/24 busy  updates 300/310 applied (75/s)  kills 3"
+        "  4.0 s  orders placed 8/80, decided 6  drivers busy 2/24  updates applied 300/310  killed 3"
     )
 
 
@@ -35,7 +35,8 @@ def test_without_a_terminal_a_line_comes_now_and_then() -> None:
         assert isinstance(shown, PlainLines)
         for elapsed_s in (0.0, 0.2, 1.9, 2.1, 2.3):
             shown.show(snapshot(elapsed_s))
-    assert [line.split()[0] for line in printed(console).splitlines()] == ["0.0", "2.1"]
+        shown.end(snapshot(2.4))
+    assert [line.split()[0] for line in printed(console).splitlines()] == ["0.0", "2.1", "2.4"]
 
 
 def test_on_a_terminal_the_table_is_live() -> None:
@@ -49,14 +50,36 @@ def test_on_a_terminal_the_table_is_live() -> None:
 @pytest.mark.parametrize(
     ("faults", "lines"),
     [
-        ((), ["✓ kept   nothing is lost: 8 orders"]),
-        (("order-1 is gone",), ["✗ broken nothing is lost: 8 orders", "           order-1 is gone"]),
+        ((), ["✓ nothing is lost", "  8 orders"]),
+        (("order-1 is gone",), ["✗ BROKEN: nothing is lost", "  8 orders", "  ! order-1 is gone"]),
     ],
 )
 def test_a_check_shows_its_faults(faults: tuple[str, ...], lines: list[str]) -> None:
     console = recorded()
     show_checks(console, [Check("nothing is lost", "8 orders", faults)])
-    assert printed(console).splitlines() == lines
+    assert printed(console).splitlines()[2:] == lines
+
+
+@pytest.mark.parametrize(
+    ("faults", "summary"),
+    [
+        ((), "all 2 promises kept, in 27 s"),
+        (("order-1 is gone",), "1 of 2 promises were broken, after 27 s"),
+    ],
+)
+def test_the_last_line_counts_the_promises(faults: tuple[str, ...], summary: str) -> None:
+    console = recorded()
+    checks = [Check("nothing is lost", "8 orders", faults), Check("nothing is twice", "8 orders", ())]
+    show_summary(console, checks, 27.2, has_more=False)
+    assert printed(console).splitlines()[-1] == summary
+
+
+def test_the_table_fits_a_small_terminal() -> None:
+    console = recorded()
+    console.print(render(snapshot(4.0)))
+    lines = printed(console).splitlines()
+    assert max(map(len, lines)) <= 60
+    assert len(lines) <= 20
 
 
 def test_of_many_faults_the_first_are_shown() -> None:
