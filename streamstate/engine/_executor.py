@@ -26,6 +26,7 @@ from streamstate.context import (
     describe,
     is_cancellation,
     running,
+    summarize,
 )
 from streamstate.definitions import HandlerKind, RetryPolicy, ServiceKind
 from streamstate.engine._core import Core
@@ -351,7 +352,7 @@ class Executor:
             inv.inbox.appendleft(arrival)
         if inv.inbox:
             core.undelivered[inv.id] = inv
-        failure = Failure(500, f"{type(error).__name__}: {error}", {}, describe(error))
+        failure = Failure(500, summarize(error), {}, describe(error))
         self.put_off(inv, error, failure, is_fault)
 
     def put_off(self, inv: Live, error: BaseException, failure: Failure, is_fault: bool) -> None:
@@ -395,7 +396,7 @@ class Executor:
         now_ms = core.clock.now_ms()
         policy = step.retry or self._policy_of(inv)
         first_ms = inv.row.first_failed_ms or now_ms
-        message = f"step {step.name!r} failed: {type(error).__name__}: {error}"
+        message = f"step {step.name!r} failed: {summarize(error)}"
         if policy.is_spent(attempt, now_ms - first_ms):
             inv.backoff.pop(index, None)
             if step.retry is not None:

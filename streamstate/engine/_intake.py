@@ -8,12 +8,11 @@ R3  A handler that ends in its first turn leaves nothing but its effects: no row
 
 from __future__ import annotations
 
-from asyncio import _get_running_loop, _set_running_loop
 from collections.abc import Mapping, Sequence
 from sys import getrefcount
 from typing import Any, NoReturn
 
-from streamstate.context import ENDED_EMPTY, Ended, HandlerLoop, Session, Setting
+from streamstate.context import ENDED_EMPTY, Ended, HandlerLoop, Session, Setting, enter_loop, leave_loop
 from streamstate.definitions import HandlerKind, Record, Skip, SubscriptionSpec
 from streamstate.engine._core import Core, Request
 from streamstate.engine._effects import Effects, Sender, identity_of
@@ -95,8 +94,7 @@ class Intake:
         moved: dict[tuple[str, str, int], int] = {}
         place: tuple[str, str, int] | None = None
         topic, partition, expected = "", -1, 0
-        outer = _get_running_loop()
-        _set_running_loop(self._loop)
+        outer = enter_loop(self._loop)
         self._is_taking = True
         self._session.root.enter()
         try:
@@ -119,7 +117,7 @@ class Intake:
         finally:
             self._session.root.leave()
             self._is_taking = False
-            _set_running_loop(outer)
+            leave_loop(outer)
             if place is not None:
                 moved[place] = expected
             if decided:
@@ -220,7 +218,7 @@ class Intake:
         self._session = Session(self._setting, "", 0, _NO_STATE, self._loop)
         self._context = self._context_class(self._session)
         if is_current:
-            _set_running_loop(self._loop)
+            enter_loop(self._loop)
             self._session.root.enter()
 
     def _argument_of(self, value: bytes | None) -> Any:

@@ -28,7 +28,9 @@ class Serde(Protocol[T]):
 
 
 def quick_codec(serde: Serde[T]) -> tuple[Callable[[T], bytes], Callable[[bytes], T]]:
-    """The shortest way to encode and to decode. For an input that they refuse, with whatever exception, the serde's own
-    methods are to be asked, which raise a SerdeError that says why."""
+    """The shortest way to encode and to decode.
+
+    For an input that they refuse, with whatever exception, the serde's own methods are to be asked, which say why.
+    """
     found: tuple[Callable[[T], bytes], Callable[[bytes], T]] | None = getattr(serde, "codec", None)
     return found if found is not None else (serde.encode, serde.decode)

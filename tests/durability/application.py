@@ -1,7 +1,7 @@
 """The application under test, a process of its own: `python -m tests.durability.application --help`.
 
-Every event goes into the state of its key and out to a topic; some also run a step, remind another object later, or
-call one. What each leaves behind tells a checker how often it took effect.
+Every event goes into the state of its key and out to a topic; some also run a step, rest, remind another object
+later, or call one. What each leaves behind tells a checker how often it took effect.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ from streamstate import App, ObjectContext, StateKey, Topic, VirtualObject, subs
 from streamstate_kafka import Kafka
 from tests.durability.plan import (
     REMIND_AFTER_MS,
+    REST_MS,
     SUBSCRIPTION,
     TELLERS,
     has_call,
     has_reminder,
+    has_rest,
     has_step,
 )
 
@@ -122,6 +124,8 @@ def build_app(servers: str, source: str, target: str, outside: Path) -> App:
         if has_step(sequence):
             text = await ctx.run("stamp", stamp, ctx.key, sequence)
             ctx.set(f"stamp-{sequence}", text)
+        if has_rest(sequence):
+            await ctx.sleep(timedelta(milliseconds=REST_MS))
         if has_call(sequence):
             await ctx.call(answer, Enquiry(ctx.key, sequence, text), key=f"teller-{sequence % TELLERS}")
         if has_reminder(sequence):
