@@ -269,7 +269,7 @@ class Executor:
     def _suspend(self, inv: Live, session: Session) -> None:
         pending = session.machine.pending
         runs = [index for index, command in pending.items() if command.kind == Kind.RUN]
-        if any(i not in inv.backoff for i in runs) or any(c.kind == Kind.GET for c in pending.values()):
+        if any(i in inv.running or i not in inv.backoff for i in runs) or any(c.kind == Kind.GET for c in pending.values()):
             # Under way outside of the handler: a start must look at it.
             status = Status.RUNNING
         else:

@@ -145,6 +145,42 @@ async def test_a_step_in_backoff_is_tried_again_after_a_restart_and_keeps_its_co
         assert status_of(env, sent.id) is Status.PAUSED
 
 
+async def test_a_step_that_runs_again_is_under_way_also_when_something_else_arrives(world: World) -> None:
+    shop = Service("Shop", retry=RetryPolicy(initial=SECOND))
+    attempts: list[int] = []
+    may_end = asyncio.Event()
+    ids: list[str] = []
+
+    @shop.handler
+    async def order(ctx: Context) -> None:
+        async def charge() -> None:
+            attempts.append(1)
+            if len(attempts) == 1:
+                raise ConnectionError("bank is down")
+            await may_end.wait()
+
+        charged = ctx.run("charge", charge)
+        approved = ctx.awakeable(bool)
+        ids.append(approved.id)
+        await approved
+        await charged
+
+    async with world.run(shop) as env:
+        sent = await env.send(order)
+        await env.idle()
+        env.clock.skip(SECOND)
+        while len(attempts) < 2:
+            await asyncio.sleep(0)
+        env.resolve_awakeable(ids[0], True)
+        await env.running.engine.durable()
+        stored = env.running.engine.store.invocations.get(sent.id)
+        assert stored is not None
+        assert stored.status is Status.RUNNING, "a start after a crash must find it"
+        may_end.set()
+        await sent.result()
+        assert len(attempts) == 2
+
+
 async def test_a_handler_in_backoff_is_tried_again_after_a_restart(world: World) -> None:
     logs = VirtualObject("Log", retry=RetryPolicy(initial=MINUTE))
     failures = [1]
