@@ -8,6 +8,7 @@ from streamstate.context._loop import HandlerLoop, enter_loop, leave_loop, runni
 from streamstate.context._session import Session
 from streamstate.context._state import ObjectContext, ObjectSharedContext, WorkflowContext, WorkflowSharedContext
 from streamstate.context._tasks import HandlerFuture, HandlerTask, RootTask
+from streamstate.context._texts import check_text
 from streamstate.context._turns import ENDED_EMPTY, Action, Blocked, Ended, Failed, Setting, Turn, TurnOutcome
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "TurnOutcome",
     "WorkflowContext",
     "WorkflowSharedContext",
+    "check_text",
     "describe",
     "enter_loop",
     "error_of",

@@ -21,6 +21,7 @@ from streamstate.context._failures import error_of
 from streamstate.context._loop import HandlerLoop
 from streamstate.context._sites import line_of, user_line
 from streamstate.context._tasks import HandlerFuture
+from streamstate.context._texts import check_texts
 from streamstate.context._timers import Timers, milliseconds_until
 from streamstate.context._turns import Action, Decode, Setting, Turn
 from streamstate.definitions import StateKey
@@ -214,6 +215,7 @@ class Ledger:
         loop = self.loop
         if loop.violation is not None:
             raise loop.violation
+        check_texts(command)
         try:
             return self.machine.issue(command)
         except JournalMismatchError as error:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, overload
 from streamstate.context._context import Context
 from streamstate.context._durable import DurablePromise
 from streamstate.context._tasks import HandlerFuture
+from streamstate.context._texts import check_text
 from streamstate.definitions import (
     DefaultedStateKey,
     ExclusiveMarker,
@@ -75,6 +76,7 @@ class _StateWriter(_StateReader):
     def set(self, key: StateKey[T] | str, value: T, /) -> None:
         """Set a key of the state; visible to others when this turn ends."""
         if isinstance(key, str):
+            check_text(key, "the name of a state key")
             self._session.write(key, _ANY.encode(value))
             return
         try:

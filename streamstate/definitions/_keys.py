@@ -77,8 +77,8 @@ class StateKey(ReadableKey[T], Generic[T]):
         # All is done here: a type checker that sees an __init__ as well does not look at the overloads of __new__.
         self = super().__new__(cls if default is _NO_DEFAULT else DefaultedStateKey)
         self.site = user_site()
-        if not isinstance(name, str) or not name:
-            raise DefinitionError(f"a state key needs a name, got {name!r} — at {self.site}")
+        if not isinstance(name, str) or not name or not name.isprintable():
+            raise DefinitionError(f"a state key needs a name, of printable characters, got {name!r} — at {self.site}")
         self.name = name
         self.upgrade = upgrade
         self._default = default

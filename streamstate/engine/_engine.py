@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NoReturn
 
+from streamstate.context import check_text
 from streamstate.definitions import HandlerKind, HandlerSpec, Program, SubscriptionSpec
 from streamstate.engine._clock import Clock, SystemClock
 from streamstate.engine._commits import Commits, Releases
@@ -219,6 +220,11 @@ class Engine:
     ) -> tuple[str, bool]:
         self._check_open()
         spec = self.program.handler(spec.service, spec.name)
+        check_text(key, "the key")
+        check_text(idempotency_key or "", "the idempotency key")
+        for name, value in (headers or {}).items():
+            check_text(name, "a header's name")
+            check_text(value, f"the header {name!r}")
         self._nonce += 1
         nonce = f"{self.store.header.directory_id}/{self.store.header.epoch}/{self._nonce}"
         invocation, is_identified = identity_of(spec, key, idempotency_key, fresh_identity(nonce))

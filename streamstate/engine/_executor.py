@@ -269,8 +269,9 @@ class Executor:
     def _suspend(self, inv: Live, session: Session) -> None:
         pending = session.machine.pending
         runs = [index for index, command in pending.items() if command.kind == Kind.RUN]
-        if any(i in inv.running or i not in inv.backoff for i in runs) or any(c.kind == Kind.GET for c in pending.values()):
-            # Under way outside of the handler: a start must look at it.
+        is_under_way = any(index in inv.running or index not in inv.backoff for index in runs)
+        if is_under_way or any(command.kind == Kind.GET for command in pending.values()):
+            # Outside of the handler: a start after a crash must look at it.
             status = Status.RUNNING
         else:
             status = Status.BACKING_OFF if runs else Status.SUSPENDED

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from streamstate import App, Context, ObjectContext, RetryPolicy, Service, VirtualObject
-from streamstate.errors import InvocationPausedError
+from streamstate.errors import InvocationPausedError, UsageError
 from streamstate.storage import Status
 from tests.engine.world import MINUTE, SECOND, World, failure_of, row_of, status_of
 
@@ -324,3 +324,39 @@ async def test_a_finally_block_that_uses_a_verb_survives_that_its_handler_leaves
         assert env.resolve_awakeable(ids[0], 3)
         assert await again.result() == 3
     assert log == ["cleaned"]
+
+
+NOT_UNICODE = "file-\udcff"
+
+
+async def test_text_that_is_not_unicode_is_refused_before_it_can_fail_a_commit(world: World) -> None:
+    notes = VirtualObject("Notes")
+    refused: list[str] = []
+
+    @notes.handler
+    async def note(ctx: ObjectContext) -> None:
+        async def act() -> None: ...
+
+        verbs: list[Callable[[], object]] = [
+            lambda: ctx.set(NOT_UNICODE, 1),
+            lambda: ctx.clear(NOT_UNICODE),
+            lambda: ctx.run(NOT_UNICODE, act),
+            lambda: ctx.call(note, key=NOT_UNICODE),
+            lambda: ctx.send(note, key="other", idempotency_key=NOT_UNICODE),
+            lambda: ctx.send(note, key="other", headers={"name": NOT_UNICODE}),
+            lambda: ctx.signal(NOT_UNICODE, int),
+        ]
+        for verb in verbs:
+            try:
+                verb()
+            except UsageError as error:
+                refused.append(str(error))
+
+    async with world.run(notes) as env:
+        await env.call(note, key="a")
+        assert len(refused) == 7
+        assert all("is not Unicode text" in text for text in refused)
+        with pytest.raises(UsageError, match="the key"):
+            await env.call(note, key=NOT_UNICODE)
+        with pytest.raises(UsageError, match="idempotency key"):
+            await env.send(note, key="a", idempotency_key=NOT_UNICODE)

@@ -148,7 +148,7 @@ async def test_a_step_in_backoff_is_tried_again_after_a_restart_and_keeps_its_co
 async def test_a_step_that_runs_again_is_under_way_also_when_something_else_arrives(world: World) -> None:
     shop = Service("Shop", retry=RetryPolicy(initial=SECOND))
     attempts: list[int] = []
-    may_end = asyncio.Event()
+    runs_again, may_end = asyncio.Event(), asyncio.Event()
     ids: list[str] = []
 
     @shop.handler
@@ -157,6 +157,7 @@ async def test_a_step_that_runs_again_is_under_way_also_when_something_else_arri
             attempts.append(1)
             if len(attempts) == 1:
                 raise ConnectionError("bank is down")
+            runs_again.set()
             await may_end.wait()
 
         charged = ctx.run("charge", charge)
@@ -169,8 +170,7 @@ async def test_a_step_that_runs_again_is_under_way_also_when_something_else_arri
         sent = await env.send(order)
         await env.idle()
         env.clock.skip(SECOND)
-        while len(attempts) < 2:
-            await asyncio.sleep(0)
+        await runs_again.wait()
         env.resolve_awakeable(ids[0], True)
         await env.running.engine.durable()
         stored = env.running.engine.store.invocations.get(sent.id)
