@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-from confluent_kafka import KafkaException
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
 KAFKA_VERSION = "4.2.0"
@@ -116,6 +116,21 @@ class Broker:
     def admin(self) -> AdminClient:
         """A client for what a test needs beside topics; keep it alive until its results are there."""
         return AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
+
+    def group_offsets(self, group: str) -> dict[tuple[str, int], int]:
+        """What lag tools see: the offsets of a consumer group, by topic and partition."""
+        admin = self.admin()
+        deadline = time.monotonic() + READY_S_MAX
+        while True:
+            answer = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group]
+            try:
+                found = answer.result(READY_S_MAX).topic_partitions or []
+            except KafkaException as error:
+                # A broker that has just started is still loading its groups.
+                if not error.args[0].retriable() or time.monotonic() > deadline:
+                    raise
+            else:
+                return {(each.topic, each.partition): each.offset for each in found if each.offset >= 0}
 
     def create_topic(self, name: str, partitions: int = 4, config: Mapping[str, str] | None = None) -> None:
         """Create a topic and wait until clients can see all of its partitions."""

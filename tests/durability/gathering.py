@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from tests.brokers import Broker
 from tests.durability.checker import (
@@ -97,10 +97,8 @@ def is_settled(data: Path, ends: Mapping[int, int]) -> bool:
 
 def reported(broker: Broker, group: str, topic: str) -> dict[int, int]:
     """What lag tools see: the offsets that were reported to the consumer group."""
-    admin = broker.admin()
-    answer = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=READ_S_MAX)
-    found = answer[group].result(READ_S_MAX).topic_partitions or []
-    return {each.partition: each.offset for each in found if each.topic == topic and each.offset >= 0}
+    found = broker.group_offsets(group)
+    return {partition: offset for (read, partition), offset in found.items() if read == topic}
 
 
 def evidence(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from streamstate.definitions import Start
@@ -191,21 +191,15 @@ async def test_reported_positions_are_the_offsets_of_the_consumer_group(kafka_br
     topic, servers = unique("reported"), kafka_broker.bootstrap_servers
     kafka_broker.create_topic(topic, 2)
     send(servers, topic, [b"a", b"b"])
-    spec, admin = subscription(topic), kafka_broker.admin()
+    spec = subscription(topic)
     async with opened(servers, spec) as source:
         topic_id = (await batch(source)).topic_ids[topic]
         source.report({PartitionId(topic, topic_id, 0): 1, PartitionId(topic, "another", 1): 9})
-        await until(lambda: _group_offsets(admin, spec.name) == {(topic, 0): 1})
+        await until(lambda: kafka_broker.group_offsets(spec.name) == {(topic, 0): 1})
         source.report({PartitionId(topic, topic_id, 0): 2})
-    assert _group_offsets(admin, spec.name) == {(topic, 0): 2}
+    assert kafka_broker.group_offsets(spec.name) == {(topic, 0): 2}
 
 
 def _truncate(admin: AdminClient, topic: str, offset: int) -> None:
     for result in admin.delete_records([TopicPartition(topic, 0, offset)]).values():
         result.result(30)
-
-
-def _group_offsets(admin: AdminClient, group: str) -> dict[tuple[str, int], int]:
-    (answer,) = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)]).values()
-    found = answer.result(30).topic_partitions or []
-    return {(position.topic, position.partition): position.offset for position in found}
