@@ -27,14 +27,14 @@ class Releases:
         accepted: futures of callers that wait for durability alone.
         steps: actions to start: the invocation and the index of its command.
         reads: reads that were put off to the next turn: the invocation, the index and the name.
-        records: how many source records the batch decides.
+        records: how many source records the batch decides, by subscription.
     """
 
     replies: list[tuple[asyncio.Future[Outcome], Outcome | InvocationPausedError]] = field(default_factory=list)
     accepted: list[asyncio.Future[None]] = field(default_factory=list)
     steps: list[tuple[Live, int]] = field(default_factory=list)
     reads: list[tuple[Live, int, str]] = field(default_factory=list)
-    records: int = 0
+    records: dict[str, int] = field(default_factory=dict)
 
 
 class Commits:
@@ -67,8 +67,14 @@ class Commits:
         self.releases = Releases()
         self.number = 1
         self.durable = 0
-        self.records_ahead = 0
+        self.records_ahead: dict[str, int] = {}
         self._is_dirty = False
+
+    def add_records(self, subscription: str, count: int) -> None:
+        """The batch decides so many records more."""
+        records = self.releases.records
+        records[subscription] = records.get(subscription, 0) + count
+        self.records_ahead[subscription] = self.records_ahead.get(subscription, 0) + count
 
     def touch(self) -> int:
         """Mark the batch as holding something; its number."""
@@ -103,8 +109,8 @@ class Commits:
                 batch, releases = self._seal()
                 try:
                     self._store.commit(batch)
-                except CommitFailedError as error:
-                    self._fail(error)
+                except Exception as error:  # noqa: BLE001  # whatever it was, nothing may go on
+                    self._fail(error, releases)
                     return
                 self._release(batch, releases)
         finally:
@@ -123,23 +129,27 @@ class Commits:
         if written.cancelled():
             return
         error = written.exception()
-        if isinstance(error, CommitFailedError):
-            self._fail(error)
-        elif error is not None:
-            failure = CommitFailedError(
-                f"a commit failed: {error}. The engine has stopped; see the cause, then start it again"
-            )
-            failure.__cause__ = error
-            self._fail(failure)
+        if error is not None:
+            self._fail(error, releases)
         else:
             self._release(batch, releases)
             self.commit()
 
     def _release(self, batch: Batch, releases: Releases) -> None:
         self.durable += 1
-        self.records_ahead -= releases.records
+        for subscription, count in releases.records.items():
+            self.records_ahead[subscription] -= count
         self._released(batch, releases)
 
-    def _fail(self, error: CommitFailedError) -> None:
+    def _fail(self, error: BaseException, releases: Releases) -> None:
         self._has_failed = True
+        # Those who wait for the batch that was lost are told with those who wait for the next one.
+        self.releases.replies.extend(releases.replies)
+        self.releases.accepted.extend(releases.accepted)
+        if not isinstance(error, CommitFailedError):
+            failure = CommitFailedError(
+                f"a commit failed: {error}. The engine has stopped; see the cause, then start it again"
+            )
+            failure.__cause__ = error
+            error = failure
         self._failed(error)

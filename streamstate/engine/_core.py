@@ -64,6 +64,7 @@ class Core:
         self.undelivered: dict[str, Live] = {}
         self.refills: list[KeySlot] = []
         self.ended: dict[str, tuple[int, InvocationRow]] = {}
+        self.spilled: dict[str, tuple[int, InvocationRow]] = {}
         self.replies: dict[str, list[asyncio.Future[Outcome]]] = {}
         self.stored_count = header.live
         self.seq = header.seq
@@ -114,8 +115,8 @@ class Core:
         inv = self.live.get(invocation)
         if inv is not None:
             return inv.row
-        ended = self.ended.get(invocation)
-        return ended[1] if ended is not None else self.store.invocations.get(invocation)
+        kept = self.ended.get(invocation) or self.spilled.get(invocation)
+        return kept[1] if kept is not None else self.store.invocations.get(invocation)
 
     def before_seal(self, batch: Batch) -> None:
         """E3: arrivals that no turn has seen yet follow the journal as undelivered ones."""
@@ -151,6 +152,8 @@ class Core:
         durable = self.commits.durable
         if self.ended:
             self.ended = {name: kept for name, kept in self.ended.items() if kept[0] > durable}
+        if self.spilled:
+            self.spilled = {name: kept for name, kept in self.spilled.items() if kept[0] > durable}
         self.waits.forget_durable(durable)
         refills, self.refills = self.refills, []
         for slot in refills:
@@ -174,7 +177,7 @@ class Core:
             return inv
         if invocation in self.ended:
             return None
-        row = self.store.invocations.get(invocation)
+        row = self.find_row(invocation)
         if row is None or row.status is Status.COMPLETED:
             return None
         if row.lane and row.status is not Status.SCHEDULED:
@@ -334,6 +337,7 @@ class Core:
         elif slot.is_spilled or len(slot.queue) >= QUEUE_IN_MEMORY_MAX:
             slot.spilled_seq = inv.row.seq
             slot.batch = inv.batch
+            self.spilled[inv.id] = (inv.batch, inv.row)
             del self.live[inv.id]
         else:
             slot.last_seq = inv.row.seq

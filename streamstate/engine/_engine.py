@@ -307,13 +307,12 @@ class Engine:
         """Wait until nothing is runnable."""
         await self._until(lambda: self.is_idle)
 
-    @property
-    def has_capacity(self) -> bool:
-        return self.core.commits.records_ahead < RECORDS_AHEAD_MAX
-
-    async def capacity(self) -> None:
-        """Wait until more records may be taken in."""
-        await self._until(lambda: self.has_capacity)
+    async def capacity(self, subscription: SubscriptionSpec) -> None:
+        """Wait until more records of this subscription may be taken in: few enough of them are not durable yet."""
+        ahead = self.core.commits.records_ahead
+        name, limit = subscription.name, subscription.max_in_flight
+        if ahead.get(name, 0) >= limit or sum(ahead.values()) >= RECORDS_AHEAD_MAX:
+            await self._until(lambda: ahead.get(name, 0) < limit and sum(ahead.values()) < RECORDS_AHEAD_MAX)
 
     def fail(self, error: Exception) -> None:
         """Stop as a whole: something that must not happen has happened."""
@@ -434,7 +433,11 @@ class Engine:
             for reply in replies:
                 if not reply.done():
                     reply.set_exception(error)
-        for accepted in self.core.commits.releases.accepted:
+        releases = self.core.commits.releases
+        for accepted in releases.accepted:
             if not accepted.done():
                 accepted.set_exception(error)
+        for reply, _outcome in releases.replies:
+            if not reply.done():
+                reply.set_exception(error)
         self._tell()

@@ -127,6 +127,7 @@ class Intake:
         """Keep where partitions begin that have no position yet."""
         if positions:
             self._move(positions, 0)
+            self._core.kick()
 
     def _move(self, moved: dict[tuple[str, str, int], int], decided: int) -> None:
         """R1: the positions go into the batch that holds the effects."""
@@ -136,8 +137,7 @@ class Intake:
         for (topic, topic_id, partition), offset in moved.items():
             commits.batch.positions[name, topic, topic_id, partition] = offset
         commits.touch()
-        commits.releases.records += decided
-        commits.records_ahead += decided
+        commits.add_records(name, decided)
 
     def _decide_plain(self, record: Record, started_ms: int) -> None:
         """R1 for a record of the plainest subscription: exclusive handler, the record's key as the key, a payload.

@@ -51,14 +51,15 @@ class Feed:
     async def run(self) -> None:
         """Feed until cancelled, or until a record stops the subscription; other subscriptions go on."""
         intake = self._intake
+        size = min(CHUNK, self.subscription.max_in_flight)
         try:
             while True:
                 match await self._poll():
                     case Records(records=records, topic_ids=topic_ids):
-                        for start in range(0, len(records), CHUNK):
-                            intake.take(records[start : start + CHUNK], topic_ids)
+                        for start in range(0, len(records), size):
+                            intake.take(records[start : start + size], topic_ids)
                             self._engine.pump()
-                            await self._engine.capacity()
+                            await self._engine.capacity(self.subscription)
                             await asyncio.sleep(0)
                     case SourceStopped(message=message):
                         raise SubscriptionStoppedError(f"subscription {self.subscription.name} stopped: {message}")
