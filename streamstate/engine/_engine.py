@@ -243,6 +243,8 @@ class Engine:
         """
         self._check_open()
         future: asyncio.Future[Outcome] = self._loop.create_future()
+        # A caller that sends and never asks is not to be told by asyncio, at some later moment, that it did not.
+        future.add_done_callback(_look_at)
         row = self.core.find_row(invocation)
         if row is None:
             future.set_exception(
@@ -441,3 +443,8 @@ class Engine:
             if not reply.done():
                 reply.set_exception(error)
         self._tell()
+
+
+def _look_at(future: asyncio.Future[Outcome]) -> None:
+    if not future.cancelled():
+        future.exception()
