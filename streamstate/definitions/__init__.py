@@ -33,10 +33,11 @@ from streamstate.definitions._record import Record
 from streamstate.definitions._services import Service, VirtualObject, Workflow
 from streamstate.definitions._specs import HandlerKind, HandlerSpec, ServiceKind, ServiceSpec, SubscriptionSpec
 from streamstate.definitions._steps import Step
-from streamstate.definitions._subscribe import subscribe
+from streamstate.definitions._subscribe import IN_FLIGHT_MAX, subscribe
 from streamstate.definitions._topics import Topic
 
 __all__ = [
+    "IN_FLIGHT_MAX",
     "DeadLetter",
     "DefaultedStateKey",
     "Deliver",

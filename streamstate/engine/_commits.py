@@ -86,10 +86,6 @@ class Commits:
         """True when nothing is being written and nothing waits to be."""
         return self._writing is None and not self._is_dirty and not self._is_committing_inline
 
-    @property
-    def is_writing(self) -> bool:
-        return self._writing is not None
-
     def commit(self) -> None:
         """Seal the batch and write it, unless one is being written: then it is sealed when that is done."""
         if self._writer is None:

@@ -175,14 +175,13 @@ class Core:
         inv = self.live.get(invocation)
         if inv is not None:
             return inv
-        if invocation in self.ended:
-            return None
         row = self.find_row(invocation)
         if row is None or row.status is Status.COMPLETED:
             return None
         if row.lane and row.status is not Status.SCHEDULED:
             slot = self.slot_of(row.service, row.key)
-            return self.live.get(invocation) or self._spilled(slot, row)
+            # One that waits so far back in its key's queue that the queue has not loaded it is made here.
+            return self.live.get(invocation) or self._adopt(row, self._spec_of(row), slot)
         return self.adopt(row)
 
     def adopt(self, row: InvocationRow) -> Live:
@@ -211,7 +210,8 @@ class Core:
     def _fill(self, slot: KeySlot) -> None:
         rows = self.store.invocations.lane(*slot.ident, slot.last_seq, QUEUE_IN_MEMORY_MAX)
         for row in rows:
-            inv = self._adopt(row, self._spec_of(row), slot)
+            # It may be in memory already, with arrivals that the row does not show yet.
+            inv = self.live.get(row.id) or self._adopt(row, self._spec_of(row), slot)
             slot.last_seq = row.seq
             if row.status is Status.PENDING:
                 slot.queue.append(inv)
@@ -223,10 +223,6 @@ class Core:
             slot.spilled_seq = max(slot.spilled_seq, slot.last_seq + 1)
         if slot.holder is None and slot.queue:
             self.pass_on(slot)
-
-    def _spilled(self, slot: KeySlot, row: InvocationRow) -> Live:
-        """One that waits so far back in its key's queue that the queue has not loaded it."""
-        return self._adopt(row, self._spec_of(row), slot)
 
     def _spec_of(self, row: InvocationRow) -> HandlerSpec:
         try:

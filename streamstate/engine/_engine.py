@@ -351,10 +351,6 @@ class Engine:
 
     # The pump.
 
-    def pump_soon(self) -> None:
-        """There may be something to do."""
-        self._kick()
-
     def _kick(self) -> None:
         if not self._is_pump_asked and self._failure is None:
             self._is_pump_asked = True

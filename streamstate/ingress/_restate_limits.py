@@ -6,10 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 
-from streamstate.definitions import Deliver, Keep, Pause, Policies, Skip, SubscriptionSpec
-
-# The default of @subscribe: who never set it needs no warning.
-MAX_IN_FLIGHT_DEFAULT = 10_000
+from streamstate.definitions import IN_FLIGHT_MAX, Deliver, Keep, Pause, Policies, Skip, SubscriptionSpec
 
 # For each policy the choice that Restate makes, or None where it makes none of ours; and what happens there.
 RESTATE_DOES: Mapping[str, tuple[type | None, str]] = {
@@ -52,7 +49,7 @@ def _limits_of(spec: SubscriptionSpec) -> Iterator[str]:
         yield f"{subscription} decodes values by a serde of its own: on Restate the handler's input serde does it"
     if spec.retry is not None:
         yield f"{subscription} has a retry policy: Restate retries by that of {spec.service}.{spec.handler}"
-    if spec.max_in_flight != MAX_IN_FLIGHT_DEFAULT:
+    if spec.max_in_flight != IN_FLIGHT_MAX:
         yield f"{subscription} has max_in_flight={spec.max_in_flight}: Restate bounds the ingress as a whole, by memory"
 
 
