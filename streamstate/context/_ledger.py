@@ -36,6 +36,10 @@ NOTE_BYTES_FREE = BYTES_PER_TURN_CUT // COMMANDS_PER_TURN_CUT  # as many as may 
 _Note: TypeAlias = tuple[str, str, bytes | None, CodeType, int]  # kind, name, value, and where in the user's code
 
 
+# The interpreter finds a global at once, and a method of a type in C anew each time.
+_set_result = HandlerFuture.set_result
+
+
 class Ledger:
     """See the module, and `Session` for the attributes."""
 
@@ -116,16 +120,16 @@ class Ledger:
 
     def read(self, name: str, key: StateKey[Any]) -> HandlerFuture[Any]:
         """The state of this name, decoded as that key says."""
-        changes = self.changes
-        raw = changes[name] if changes is not None and name in changes else self.values.get(name)
-        notes = self.notes
+        changes, notes = self.changes, self.notes
+        raw = self.values.get(name) if changes is None or name not in changes else changes[name]
         if notes is None or len(notes) >= COMMANDS_PER_TURN_CUT:
             return self._read_journaled(name, key, raw)
         frame = _getframe(2)
         notes.append(("get", name, raw, frame.f_code, frame.f_lasti))
         future: HandlerFuture[Any] = HandlerFuture(loop=self.loop)
+        decode = key.quick_decode
         try:
-            future.set_result(key.quick_decode(raw) if raw is not None else key.missing and key.missing())
+            _set_result(future, decode(raw) if raw is not None else key.missing and key.missing())
         except Exception:  # noqa: BLE001  # whatever it was, `decode` says why
             resolve(future, Success(raw), key.decode_optional)
         return future

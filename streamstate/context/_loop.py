@@ -92,6 +92,10 @@ class HandlerLoop(RefusingLoop):
                     f"{self.whereabouts()}. Await something durable in the loop, such as ctx.sleep(timedelta(...))"
                 )
 
+    def let_go(self) -> None:
+        """The handler has ended: refer to nothing that refers to this loop."""
+        self.host = self.root = None
+
     def push(self, handle: asyncio.Handle) -> None:
         """A timer has fired."""
         self.ready.append(handle)
@@ -196,7 +200,8 @@ class HandlerLoop(RefusingLoop):
         *args: *Ts,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
-        assert self.host is not None, "a loop serves a handler before its code runs"
+        if self.host is None:
+            raise self.violate("started a timer after its end")
         handle = asyncio.TimerHandle(when, callback, args, self, context)
         self.host.start_timer(handle)
         return handle

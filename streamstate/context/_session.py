@@ -62,7 +62,7 @@ class Session(Ledger):
         changes, effects: what the present turn has decided so far; see `Turn`.
     """
 
-    __slots__ = ("outcome", "record", "root")
+    __slots__ = ("_is_silent", "outcome", "record", "root")
     headers: Mapping[str, str] = _NO_HEADERS
     attempt = 0
     is_replaying = False
@@ -81,6 +81,7 @@ class Session(Ledger):
         self.root = RootTask(loop)
         self.record: Record | None = None
         self.outcome: TurnOutcome = BLOCKED
+        self._is_silent = setting.is_silent
         loop.host = self
         loop.root = self.root
         if recorded:
@@ -92,20 +93,14 @@ class Session(Ledger):
     # Driving: the running loop must be `self.loop` in these.
 
     def run_at_once(
-        self,
-        handler: Coroutine[Any, Any, Any],
-        key: str,
-        started_ms: int,
-        values: Mapping[str, bytes],
-        record: Record,
+        self, handler: Coroutine[Any, Any, Any], key: str, values: Mapping[str, bytes], record: Record
     ) -> bool:
         """Run a handler in a session that was used before and left no trace; `root` must be the current task.
 
-        True when it ended in this turn, returned nothing, and did nothing but read and write state, or issue commands
-        that nobody waits for: then only `changes` and `effects` are to be looked at.
+        True when it ended in this turn, returned nothing, and did nothing but read and write state: then only `changes`
+        is to be looked at.
         """
         self.key = key
-        self.started_ms = started_ms
         self.values = values
         self.record = record
         self.changes = None
@@ -117,9 +112,13 @@ class Session(Ledger):
         except SystemExit as error:
             self._fail(error)
             return False
-        if has_ended and not loop.is_touched and (self.notes is not None or not self.machine.pending):
-            self.outcome = ENDED_EMPTY
-            return self.setting.is_silent
+        if has_ended and not loop.is_touched:
+            if self.notes is not None:
+                self.outcome = ENDED_EMPTY
+                return self._is_silent
+            if not self.machine.pending:
+                self.outcome = ENDED_EMPTY
+                return False
         self._settle()
         if root.was_cancelled:
             # A session with a journal is not used again.
@@ -166,6 +165,11 @@ class Session(Ledger):
         self._open_journal()
         self.loop.condemn(ForeignAwaitError(f"{self.label} has left memory; its next replay does this"))
         drop_tasks(self.loop, self.root, self.label)
+
+    def let_go(self) -> None:
+        """Not used any more: break the cycles of references, so that all is freed now and not at some collection."""
+        self.root.let_go()
+        self.loop.let_go()
 
     def _replay(self, machine: Machine) -> None:
         while isinstance(self.outcome, Blocked):

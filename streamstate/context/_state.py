@@ -49,11 +49,11 @@ class _StateReader(Context):
         Raises (when awaited):
             SerdeError: the stored bytes are not of the key's type, and no `upgrade` mends them.
         """
-        if isinstance(key, str):
-            return self._session.read(key, _ANY_KEY)
         try:
             return self._session.read(key.name, key)
         except AttributeError:
+            if isinstance(key, str):
+                return self._session.read(key, _ANY_KEY)
             _check_key(key, "ctx.get")
             raise
 
@@ -75,16 +75,12 @@ class _StateWriter(_StateReader):
 
     def set(self, key: StateKey[T] | str, value: T, /) -> None:
         """Set a key of the state; visible to others when this turn ends."""
-        if isinstance(key, str):
-            check_text(key, "the name of a state key")
-            self._session.write(key, _ANY.encode(value))
-            return
         try:
-            data = key.quick_encode(value)
-        except Exception:  # noqa: BLE001  # whatever it was, `encode` says why
-            _check_key(key, "ctx.set")
-            data = key.encode(value)
-        self._session.write(key.name, data)
+            name, encode = key.name, key.quick_encode  # type: ignore[union-attr]  # a plain name is the exception
+            data = encode(value)
+        except Exception:  # noqa: BLE001  # whatever it was, this says why
+            name, data = _encoded(key, value)
+        self._session.write(name, data)
 
     def clear(self, key: StateKey[Any] | str, /) -> None:
         """Remove a key of the state."""
@@ -128,6 +124,15 @@ class WorkflowContext(_StateWriter, WorkflowSharedContext, WorkflowMarker):
     """For the main handler of a workflow: runs once per key."""
 
     __slots__ = ()
+
+
+def _encoded(key: StateKey[Any] | str, value: Any) -> tuple[str, bytes]:
+    """The name and the bytes to set; refuses what is not a key, or not a value of it."""
+    if isinstance(key, str):
+        check_text(key, "the name of a state key")
+        return key, _ANY.encode(value)
+    _check_key(key, "ctx.set")
+    return key.name, key.encode(value)
 
 
 def _check_key(key: object, verb: str) -> None:

@@ -183,7 +183,8 @@ class RootTask:
     def _drive(self) -> Generator[Any, None, None]:
         while True:
             try:
-                result = yield from self._handler.__await__()
+                # Not its `__await__`, whose wrapper costs as much as the switch: what `types.coroutine` is for.
+                result = yield from self._handler
             except (GeneratorExit, KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as error:  # noqa: BLE001  # kept: it is the handler's outcome
@@ -219,6 +220,10 @@ class RootTask:
         """
         # The handler itself first: the driver would take its refusal to be closed for its end.
         self._handler.close()
+        self._driver.close()
+
+    def let_go(self) -> None:
+        """Drive nothing any more: the driver refers to this task, and the other way round."""
         self._driver.close()
 
     def _block_on(self, awaited: Any) -> None:

@@ -53,6 +53,11 @@ class StateKey(ReadableKey[T], Generic[T]):
     # Gives what is there while nothing is set; None gives None.
     missing: Callable[[], T] | None = None
 
+    # Like `encode` and `decode`, but what they raise says little: then ask those. Plain attributes, which make
+    # themselves at their first use: the interpreter looks up a cached property anew at each event.
+    quick_encode: Callable[[T], bytes]
+    quick_decode: Callable[[bytes], T]
+
     @overload
     def __new__(
         cls,
@@ -86,6 +91,8 @@ class StateKey(ReadableKey[T], Generic[T]):
         self._type = LazyType()
         if default is not _NO_DEFAULT:
             self.missing = self._fresh_default
+        self.quick_encode = self._first_encode
+        self.quick_decode = self._first_decode
         return self
 
     @cached_property
@@ -118,21 +125,19 @@ class StateKey(ReadableKey[T], Generic[T]):
 
         return decode_or_upgrade
 
-    @cached_property
-    def quick_encode(self) -> Callable[[T], bytes]:
-        """Like `encode`, but what it raises says little: then ask `encode`."""
-        return quick_codec(self.serde)[0]
-
-    @cached_property
-    def quick_decode(self) -> Callable[[bytes], T]:
-        """Like `decode`, but what it raises says little: then ask `decode`."""
-        return quick_codec(self.serde)[1]
-
     def decode_optional(self, data: bytes | None) -> T | None:
         """Like `decode`, with None or the default for what is not there."""
         if data is not None:
             return self.decode(data)
         return None if self.missing is None else self.missing()
+
+    def _first_encode(self, value: T) -> bytes:
+        self.quick_encode = quick_codec(self.serde)[0]
+        return self.quick_encode(value)
+
+    def _first_decode(self, data: bytes) -> T:
+        self.quick_decode = quick_codec(self.serde)[1]
+        return self.quick_decode(data)
 
     def _fresh_default(self) -> T:
         return self._default if isinstance(self._default, _IMMUTABLE) else self.serde.decode(self._default_bytes)

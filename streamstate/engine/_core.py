@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -170,6 +170,15 @@ class Core:
                 self._fill(slot)
         return slot
 
+    def load_slots(self, service: str, keys: Sequence[str]) -> None:
+        """Bring many keys into memory at once; none of them may be there."""
+        states = self.store.states(service, keys)
+        occupied = self.store.invocations.occupied(service, keys) if self.stored_count else set()
+        for key in keys:
+            slot = self.keys.add(service, key, states.get(key, {}))
+            if key in occupied:
+                self._fill(slot)
+
     def load(self, invocation: str) -> Live | None:
         """An invocation that has not completed, brought into memory if it is not."""
         inv = self.live.get(invocation)
@@ -221,7 +230,7 @@ class Core:
                     self.enqueue(inv)
         if len(rows) == QUEUE_IN_MEMORY_MAX:
             slot.spilled_seq = max(slot.spilled_seq, slot.last_seq + 1)
-        if slot.holder is None and slot.queue:
+        if slot.holder is None and slot.is_waited_for:
             self.pass_on(slot)
 
     def _spec_of(self, row: InvocationRow) -> HandlerSpec:
@@ -242,7 +251,7 @@ class Core:
     def pass_on(self, slot: KeySlot) -> None:
         """The key is free: the next one in its queue holds it (I4)."""
         slot.holder = None
-        while slot.queue:
+        while slot.is_waited_for:
             inv = slot.queue.popleft()
             if inv.row.status is Status.PENDING:
                 slot.holder = inv
@@ -256,7 +265,7 @@ class Core:
         if slot.batch > self.commits.durable:
             self.refills.append(slot)
             return
-        if slot.holder is None and not slot.queue:
+        if slot.holder is None and not slot.is_waited_for:
             before = slot.last_seq
             self._fill(slot)
             if slot.last_seq == before:

@@ -371,14 +371,15 @@ class Engine:
             return
         core = self.core
         work = core.work
-        while (timer := core.timers.pop_due()) is not None:
+        # Not all that are due: after a long stop that may be a million, and each brings an invocation into memory.
+        while len(work) < WORK_PER_PUMP and (timer := core.timers.pop_due()) is not None:
             self._upkeep.fire(timer)
         left = WORK_PER_PUMP
         while work and left:
             left -= 1
             self.executor.run(work.popleft())
         core.commits.commit()
-        if work:
+        if work or core.timers.are_due:
             self._kick()
         self._tell()
 

@@ -181,6 +181,7 @@ class Executor:
             inv.session = None
             with running(session.loop):
                 session.close()
+            session.let_go()
 
     def _setting_of(self, inv: Live) -> Setting:
         return Setting.of(inv.spec, lambda _session: inv.row.id, self._core.clock.now_ms, self._core.program.handler)
@@ -312,6 +313,7 @@ class Executor:
                 if command.kind == Kind.SLEEP:
                     core.drop_timer(inv.id, "sleep", index)
             self.forget_waits(inv, session.machine.pending)
+            session.let_go()
         core.live.pop(inv.id, None)
         core.undelivered.pop(inv.id, None)
         kept_ms = self._kept_ms(inv, outcome)

@@ -8,9 +8,9 @@ R3  A handler that ends in its first turn leaves nothing but its effects: no row
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from sys import getrefcount
-from typing import Any, NoReturn
+from typing import Any
 
 from streamstate.context import ENDED_EMPTY, Ended, HandlerLoop, Session, Setting, enter_loop, leave_loop
 from streamstate.definitions import HandlerKind, Record, Skip, SubscriptionSpec
@@ -72,13 +72,13 @@ class Intake:
         self._positions = dict(positions)
         self._topic_ids: Mapping[str, str] = {}
         self._is_taking = False
+        self._undecided: Record | None = None
         self.skipped = 0
         self._loop = HandlerLoop()
         self._session = Session(self._setting, "", 0, _NO_STATE, self._loop)
         self._context = self._context_class(self._session)
         self._has_fast_path = spec.kind in (HandlerKind.EXCLUSIVE, HandlerKind.SERVICE)
-        is_plain = spec.kind is HandlerKind.EXCLUSIVE and subscription.key is None and spec.takes_input
-        self._decide_one = self._decide_plain if is_plain else self._decide
+        self._is_plain = spec.kind is HandlerKind.EXCLUSIVE and subscription.key is None and spec.takes_input
 
     def take(self, records: Sequence[Record], topic_ids: Mapping[str, str]) -> None:
         """Decide these records, in their order.
@@ -86,40 +86,33 @@ class Intake:
         Raises:
             SubscriptionStoppedError: a record that its policy does not let pass; those before it are decided.
         """
-        core = self._core
         self._topic_ids = topic_ids
-        started_ms = core.clock.now_ms()
-        decide = self._decide_one
-        decided = 0
+        self._session.started_ms = self._core.clock.now_ms()
+        take = self._take_plain if self._is_plain else self._take_any
         moved: dict[tuple[str, str, int], int] = {}
-        place: tuple[str, str, int] | None = None
-        topic, partition, expected = "", -1, 0
+        decided = 0
         outer = enter_loop(self._loop)
         self._is_taking = True
         self._session.root.enter()
         try:
-            for record in records:
-                if record.partition != partition or record.topic != topic:
-                    if place is not None:
-                        moved[place] = expected
-                    topic, partition = record.topic, record.partition
-                    place = (topic, topic_ids.get(topic, ""), partition)
-                    expected = moved.get(place, self._positions.get(place, -1))
-                offset = record.offset
-                if offset < expected:
-                    continue
+            for run in _runs(records):
+                first = run[0]
+                place = (first.topic, topic_ids.get(first.topic, ""), first.partition)
+                expected = moved.get(place, self._positions.get(place, -1))
+                if first.offset < expected:
+                    run = [record for record in run if record.offset >= expected]
+                self._undecided = None
                 try:
-                    decide(record, started_ms)
-                except Skipped:
-                    self.skipped += 1
-                expected = offset + 1
-                decided += 1
+                    take(run)
+                finally:
+                    if run:
+                        undecided = self._undecided
+                        moved[place] = run[-1].offset + 1 if undecided is None else undecided.offset
+                        decided += len(run)
         finally:
             self._session.root.leave()
             self._is_taking = False
             leave_loop(outer)
-            if place is not None:
-                moved[place] = expected
             if decided:
                 self._move(moved, decided)
 
@@ -139,47 +132,85 @@ class Intake:
         commits.touch()
         commits.add_records(name, decided)
 
-    def _decide_plain(self, record: Record, started_ms: int) -> None:
-        """R1 for a record of the plainest subscription: exclusive handler, the record's key as the key, a payload.
+    def _take_plain(self, records: Sequence[Record]) -> None:
+        """R1 for records of the plainest subscription: exclusive handler, the record's key as the key, a payload.
 
-        Written for speed; whatever is not plain about the record is left to `_decide`.
+        Written for speed: here runs every event that only reads and writes state. Whatever is not plain about a record
+        is left to `_decide`.
         """
-        try:
-            key = record.key.decode()  # type: ignore[union-attr]  # no key: an exception, and `_decide` says so
-            argument = self._quick_decode(record.value)  # type: ignore[arg-type]  # a tombstone, likewise
-            slot = self._slots[key]
-        except Exception:  # noqa: BLE001  # not plain, or the first event of its key
-            self._decide(record, started_ms)
-            return
-        if slot.holder is not None:
-            self._decide(record, started_ms)
-            return
+        find, decode, function = self._slots.get, self._quick_decode, self._function
+        batch, number = self._commits.batch, self._commits.number
         session, context = self._session, self._context
-        handler = self._function(context, argument)
-        if not session.run_at_once(handler, key, started_ms, slot.values, record) or session.effects is not None:
-            self._conclude(session, record, key, slot)
-            return
-        changes = session.changes
-        if changes is not None:
-            commits = self._commits
-            slot.apply(changes, commits.batch, commits.number)
-        # Used again, unless the handler did more than read and write, or somebody still holds on to the context.
-        if session.notes is None or session.identity is not None or getrefcount(context) != _CONTEXT_REFERENCES:
-            self._renew()
+        run_at_once = session.run_at_once
+        record = None
+        try:
+            for record in records:
+                try:
+                    key = record.key.decode()  # type: ignore[union-attr]  # no key: an exception, `_decide` says so
+                    argument = decode(record.value)  # type: ignore[arg-type]  # a tombstone, likewise
+                except Exception:  # noqa: BLE001  # as above
+                    self._decide(record)
+                else:
+                    slot = find(key) or self._load(key, records)
+                    if slot.holder is not None:
+                        self._decide(record)
+                    elif not run_at_once(function(context, argument), key, slot.values, record):
+                        self._conclude(session, record, key, slot)
+                    else:
+                        changes = session.changes
+                        if changes is not None:
+                            slot.merge(changes, batch, number)
+                        # Used again, unless somebody still holds on to the context.
+                        if session.identity is None and getrefcount(context) == _CONTEXT_REFERENCES:
+                            continue
+                        self._discard()
+                batch, number = self._commits.batch, self._commits.number
+                session, context = self._session, self._context
+                run_at_once = session.run_at_once
+        except BaseException:
+            self._undecided = record
+            raise
 
-    def _decide(self, record: Record, started_ms: int) -> None:
+    def _load(self, key: str, records: Sequence[Record]) -> KeySlot:
+        """A key that is not in memory, and with it all such keys of these records, by one question to the store."""
+        slots = self._slots
+        missing = {key: None}
+        for record in records:
+            try:
+                other = record.key.decode()  # type: ignore[union-attr]  # no key: it is not for us to say so
+            except (AttributeError, UnicodeDecodeError):
+                continue
+            if other not in slots:
+                missing[other] = None
+        self._core.load_slots(self._spec.service, list(missing))
+        return slots[key]
+
+    def _take_any(self, records: Sequence[Record]) -> None:
+        """R1 for records of any subscription."""
+        for record in records:
+            self._undecided = record
+            self._decide(record)
+        self._undecided = None
+
+    def _decide(self, record: Record) -> None:
         """R1 for one record."""
         try:
             key = self._key_of(record)
             argument = (self._argument_of(record.value),) if self._spec.takes_input else ()
+        except Skipped:
+            self.skipped += 1
+            return
         except (SerdeError, UnicodeDecodeError) as error:
-            self._refuse(record, error)
+            if isinstance(self._subscription.policies.on_undecodable, Skip):
+                self.skipped += 1
+                return
+            raise self._stopped(record, str(error), _UNDECODABLE) from error
         slot = self._core.slot_of(self._spec.service, key) if self._spec.is_keyed else None
         if not self._has_fast_path or (slot is not None and slot.holder is not None):
             self._accept(record, key)
             return
         values = slot.values if slot is not None else _NO_STATE
-        self._session.run_at_once(self._function(self._context, *argument), key, started_ms, values, record)
+        self._session.run_at_once(self._function(self._context, *argument), key, values, record)
         self._conclude(self._session, record, key, slot)
 
     def _conclude(self, session: Session, record: Record, key: str, slot: KeySlot | None) -> None:
@@ -198,7 +229,7 @@ class Intake:
             or session.identity is not None
             or getrefcount(context) != _CONTEXT_REFERENCES
         ):
-            self._renew()
+            self._discard()
 
     def _carry_out(self, session: Session, effects: list[tuple[int, Command]]) -> bool:
         """The effects of a handler that ended in its first turn; False when one of them is impossible."""
@@ -209,13 +240,19 @@ class Intake:
         self._effects.apply(Sender(session.invocation_id, self._spec.service, session.key, None), effects)
         return True
 
+    def _discard(self) -> None:
+        """The handler has ended; the session cannot serve another one."""
+        session = self._session
+        self._renew()
+        session.let_go()
+
     def _renew(self) -> None:
         """A session, a context and a loop that nobody has used."""
-        is_current = self._is_taking
+        is_current, started_ms = self._is_taking, self._session.started_ms
         if is_current:
             self._session.root.leave()
         self._loop = HandlerLoop()
-        self._session = Session(self._setting, "", 0, _NO_STATE, self._loop)
+        self._session = Session(self._setting, "", started_ms, _NO_STATE, self._loop)
         self._context = self._context_class(self._session)
         if is_current:
             enter_loop(self._loop)
@@ -291,13 +328,22 @@ class Intake:
             raise Skipped
         return b""
 
-    def _refuse(self, record: Record, error: Exception) -> NoReturn:
-        if isinstance(self._subscription.policies.on_undecodable, Skip):
-            raise Skipped from error
-        raise self._stopped(record, str(error), _UNDECODABLE) from error
-
     def _stopped(self, record: Record, reason: str, remedy: str) -> SubscriptionStoppedError:
         return SubscriptionStoppedError(
             f"subscription {self._subscription.name} stopped at {record.topic}, partition {record.partition}, "
             f"offset {record.offset}: {reason}. {remedy}"
         )
+
+
+def _runs(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
+    """The records in their order, cut where the partition changes, and where its offsets go back."""
+    start, topic, partition, last = 0, "", -1, -1
+    for place, record in enumerate(records):
+        offset = record.offset
+        if record.partition != partition or record.topic != topic or offset <= last:
+            if place:
+                yield records[start:place]
+            start, topic, partition = place, record.topic, record.partition
+        last = offset
+    if records:
+        yield records[start:]

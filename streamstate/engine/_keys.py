@@ -100,18 +100,39 @@ class Live:
 class KeySlot:
     """One key of one object or workflow."""
 
-    __slots__ = ("_pending", "_pending_batch", "batch", "holder", "ident", "last_seq", "queue", "spilled_seq", "values")
+    __slots__ = (
+        "_pending",
+        "_pending_batch",
+        "_queue",
+        "batch",
+        "holder",
+        "ident",
+        "last_seq",
+        "spilled_seq",
+        "values",
+    )
 
     def __init__(self, ident: tuple[str, str], values: dict[str, bytes]) -> None:
         self.ident = ident
         self.values = values
         self.holder: Live | None = None
-        self.queue: deque[Live] = deque()
+        self._queue: deque[Live] | None = None
         self.last_seq = 0
         self.spilled_seq = 0
         self.batch = 0
-        self._pending: dict[str, bytes | None] = {}
+        self._pending: dict[str, bytes | None]
         self._pending_batch = 0
+
+    @property
+    def queue(self) -> deque[Live]:
+        """Who waits for the key; made when asked for, since most keys never have one."""
+        if self._queue is None:
+            self._queue = deque()
+        return self._queue
+
+    @property
+    def is_waited_for(self) -> bool:
+        return bool(self._queue)
 
     @property
     def is_spilled(self) -> bool:
@@ -120,14 +141,16 @@ class KeySlot:
 
     def apply(self, changes: dict[str, bytes | None], batch: Batch, number: int) -> None:
         """Make changes of a turn the state that the next one sees, and part of the batch."""
-        values = self.values
+        self.merge(changes, batch, number)
         for name, value in changes.items():
-            if value is not None:
-                values[name] = value
-            else:
-                values.pop(name, None)
+            if value is None:
+                del self.values[name]
+
+    def merge(self, changes: dict[str, Any], batch: Batch, number: int) -> None:
+        """Like `apply`, for changes that clear nothing."""
+        self.values |= changes
         if self._pending_batch == number:
-            self._pending.update(changes)
+            self._pending |= changes
         else:
             batch.state[self.ident] = self._pending = changes
             self.batch = self._pending_batch = number
@@ -147,7 +170,11 @@ class KeyTable:
 
     def load(self, service: str, key: str) -> KeySlot:
         """Bring a key's state into memory; who holds it and waits for it is the caller's to add."""
-        slot = KeySlot((service, key), self._store.state(service, key))
+        return self.add(service, key, self._store.state(service, key))
+
+    def add(self, service: str, key: str, values: dict[str, bytes]) -> KeySlot:
+        """A key that was not in memory, with what the store has of its state."""
+        slot = KeySlot((service, key), values)
         self.services[service][key] = slot
         self.count += 1
         return slot

@@ -90,7 +90,7 @@ class Operations:
         if inv.row.status is Status.SCHEDULED:
             self._core.drop_timer(inv.id, "start", 0)
         slot = inv.slot
-        if slot is not None and inv in slot.queue:
+        if slot is not None and slot.is_waited_for and inv in slot.queue:
             slot.queue.remove(inv)
         self.executor.end(inv, failure)
         self._core.kick()

@@ -109,4 +109,6 @@ class Upkeep:
         if inv.is_queued or inv.running or inv.inbox:
             return False
         slot = inv.slot
-        return slot is None or slot.holder is not inv or (not slot.queue and slot.batch <= self._core.commits.durable)
+        if slot is None or slot.holder is not inv:
+            return True
+        return not slot.is_waited_for and slot.batch <= self._core.commits.durable

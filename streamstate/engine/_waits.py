@@ -30,7 +30,6 @@ class Memory(Protocol):
     store: Store
     clock: Clock
     commits: Commits
-    stored_count: int
 
     def load(self, invocation: str) -> Live | None: ...
 
@@ -77,7 +76,8 @@ class Waits:
     def _waiters_of(self, awaited: str) -> dict[tuple[str, int], None]:
         found = self._waiters.get(awaited)
         if found is None:
-            stored = self._core.store.waiters(awaited) if self._core.stored_count else []
+            # Those of this process are all in memory.
+            stored = self._core.store.waiters(awaited) if self._core.store.header.live else []
             found = self._waiters[awaited] = dict.fromkeys(stored)
         return found
 

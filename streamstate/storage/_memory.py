@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -96,6 +96,11 @@ class MemoryStore:
         """All state of one object, by name."""
         return self._read(lambda: dict(sorted(self._content.state.get((service, key), {}).items())))
 
+    def states(self, service: str, keys: Sequence[str]) -> dict[str, dict[str, bytes]]:
+        """All state of these objects, by key; an object without state is left out."""
+        state = self._content.state
+        return self._read(lambda: {key: dict(state[service, key]) for key in keys if state.get((service, key))})
+
     def positions(self) -> dict[PositionId, int]:
         return self._read(lambda: dict(self._content.positions))
 
@@ -182,6 +187,10 @@ class MemoryInvocations:
             return self._first((self._content.invocations[invocation] for invocation in ids), after_seq, limit)
 
         return self._read(found)
+
+    def occupied(self, service: str, keys: Sequence[str]) -> set[str]:
+        lanes = self._content.lanes
+        return self._read(lambda: {key for key in keys if lanes.get((service, key))})
 
     def runnable(self, after_seq: int, limit: int) -> list[InvocationRow]:
         return self._read(

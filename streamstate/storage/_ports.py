@@ -10,6 +10,7 @@ S4  One process owns a store at a time; a second one is refused by name.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from streamstate.journal import Entry, Outcome
@@ -39,6 +40,10 @@ class InvocationReader(Protocol):
         """Those that take their turn on this key and have neither completed nor are scheduled, by seq."""
         ...
 
+    def occupied(self, service: str, keys: Sequence[str]) -> set[str]:
+        """Those of these keys that have any invocation in their lane."""
+        ...
+
     def runnable(self, after_seq: int, limit: int) -> list[InvocationRow]:
         """Those that are pending, ready or running, by seq: what a start must look at."""
         ...
@@ -63,6 +68,10 @@ class Store(Protocol):
 
     def state(self, service: str, key: str) -> dict[str, bytes]:
         """All state of one object."""
+        ...
+
+    def states(self, service: str, keys: Sequence[str]) -> dict[str, dict[str, bytes]]:
+        """All state of these objects, by key; an object without state is left out."""
         ...
 
     def positions(self) -> dict[PositionId, int]:

@@ -7,6 +7,7 @@ file keeps other processes out (S4), and the owner epoch, verified inside every 
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -31,6 +32,7 @@ from streamstate.storage._sqlite_read import Reading, SqliteInvocations
 from streamstate.storage._sqlite_write import write_batch
 
 _STATE = "SELECT name, value FROM object_state WHERE service = ? AND key = ? ORDER BY name"
+_STATES = "SELECT key, name, value FROM object_state WHERE service = ? AND key IN ({keys})"
 _POSITIONS = "SELECT subscription, topic, topic_id, partition, next_offset FROM positions"
 _TIMERS = (
     "SELECT fire_ms, invocation, kind, idx, attempt FROM timers WHERE (fire_ms, invocation, kind, idx) > (?, ?, ?, ?) "
@@ -148,6 +150,13 @@ class SqliteStore:
     def state(self, service: str, key: str) -> dict[str, bytes]:
         """All state of one object, by name."""
         return dict(self._reading.rows(_STATE, (service, key)))
+
+    def states(self, service: str, keys: Sequence[str]) -> dict[str, dict[str, bytes]]:
+        """All state of these objects, by key; an object without state is left out."""
+        states: dict[str, dict[str, bytes]] = {}
+        for key, name, value in self._reading.rows_of_keys(_STATES, service, keys):
+            states.setdefault(key, {})[name] = value
+        return states
 
     def positions(self) -> dict[PositionId, int]:
         return {row[:4]: row[4] for row in self._reading.rows(_POSITIONS)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -19,6 +19,8 @@ from streamstate.storage._sqlite_errors import storage_error
 T = TypeVar("T")
 
 _COLUMNS = ", ".join(INVOCATION_COLUMNS)
+_KEYS_SIZES = (1, 8, 64, 512)  # how many keys one statement takes
+_OCCUPIED = f"SELECT DISTINCT key FROM invocations WHERE service = ? AND key IN ({{keys}}) AND {IN_LANE}"
 _GET = f"SELECT {_COLUMNS} FROM invocations WHERE id = ?"
 _JOURNAL = "SELECT position, entry FROM journal WHERE invocation = ? ORDER BY position"
 _TIMERS = "SELECT fire_ms, invocation, kind, idx, attempt FROM timers WHERE invocation = ? ORDER BY fire_ms, kind, idx"
@@ -54,6 +56,21 @@ class Reading:
             return self._connection.execute(sql, values).fetchall()
         except apsw.Error as error:
             raise storage_error(error, self._path) from error
+
+    def rows_of_keys(self, sql: str, service: str, keys: Sequence[str]) -> list[Row]:
+        """All rows of a query for a service and any of these keys, `{keys}` in its text; in several moments if many.
+
+        Raises:
+            StorageCorruptError, StorageError: as for `rows`.
+        """
+        found: list[Row] = []
+        for start in range(0, len(keys), _KEYS_SIZES[-1]):
+            asked = list(keys[start : start + _KEYS_SIZES[-1]])
+            size = next(size for size in _KEYS_SIZES if size >= len(asked))
+            # A few sizes, filled up with the last key: so the statements stay compiled.
+            asked += asked[-1:] * (size - len(asked))
+            found += self.rows(sql.format(keys=",".join("?" * size)), (service, *asked))
+        return found
 
     def decode(self, what: str, decoder: Callable[[Row], T], rows: list[Row]) -> list[T]:
         """Values of rows.
@@ -104,6 +121,9 @@ class SqliteInvocations:
 
     def lane(self, service: str, key: str, after_seq: int, limit: int) -> list[InvocationRow]:
         return self._invocations(_LANE, (service, key, after_seq, limit))
+
+    def occupied(self, service: str, keys: Sequence[str]) -> set[str]:
+        return {cast(str, row[0]) for row in self._reading.rows_of_keys(_OCCUPIED, service, keys)}
 
     def runnable(self, after_seq: int, limit: int) -> list[InvocationRow]:
         return self._invocations(_RUNNABLE, (after_seq, limit))

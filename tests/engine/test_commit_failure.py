@@ -81,6 +81,9 @@ class FaultyStore:
     def state(self, service: str, key: str) -> dict[str, bytes]:
         return self._store.state(service, key)
 
+    def states(self, service: str, keys: Sequence[str]) -> dict[str, dict[str, bytes]]:
+        return self._store.states(service, keys)
+
     def positions(self) -> dict[PositionId, int]:
         return self._store.positions()
 
