@@ -4,7 +4,7 @@ from streamstate.context._context import Context
 from streamstate.context._durable import Awakeable, DurablePromise, Invocation, SignalSender, milliseconds
 from streamstate.context._failures import describe, error_of, failure_of, is_cancellation, summarize
 from streamstate.context._logging import InvocationLogger
-from streamstate.context._loop import HandlerLoop, enter_loop, leave_loop, running
+from streamstate.context._loop import HandlerLoop, enter_loop, label_of_handler, leave_loop, running
 from streamstate.context._session import Session
 from streamstate.context._state import ObjectContext, ObjectSharedContext, WorkflowContext, WorkflowSharedContext
 from streamstate.context._tasks import HandlerFuture, HandlerTask, RootTask
@@ -41,6 +41,7 @@ __all__ = [
     "error_of",
     "failure_of",
     "is_cancellation",
+    "label_of_handler",
     "leave_loop",
     "milliseconds",
     "running",

@@ -41,6 +41,10 @@ class LoopHost(Protocol):
     """Whom a loop works for: keeps its durable timers."""
 
     @property
+    def label(self) -> str:
+        """How messages name it."""
+
+    @property
     def seed(self) -> int:
         """Another one for each invocation, the same on every attempt."""
 
@@ -302,3 +306,15 @@ def running(loop: HandlerLoop) -> Iterator[None]:
         yield
     finally:
         leave_loop(outer)
+
+
+def label_of_handler(frame: FrameType) -> str | None:
+    """How messages name the handler that this frame drives, for whoever looks at a stack; None: another frame."""
+    if frame.f_code is HandlerLoop.drain.__code__:
+        loop = frame.f_locals["self"]
+    elif frame.f_code is RootTask._drive.__code__:  # noqa: SLF001  # of this package
+        loop = frame.f_locals["self"].get_loop()
+    else:
+        return None
+    host = loop.host
+    return None if host is None else host.label

@@ -27,6 +27,7 @@ from streamstate.engine._ports import Sink
 from streamstate.engine._steps import Steps
 from streamstate.engine._timers import Timers
 from streamstate.engine._upkeep import PURGE_EVERY_MS, Upkeep
+from streamstate.engine._watchdog import Watchdog
 from streamstate.errors import InvocationPausedError, NotFoundError, StreamstateError, Unavailable, UsageError
 from streamstate.journal import Completion, Outcome, Success, fresh_identity
 from streamstate.storage import Batch, Origin, PositionId, Status, Store, TimerRow
@@ -51,6 +52,8 @@ class EngineOptions:
             while the engine runs (`sys.setswitchinterval`), None leaves Python's 5 ms. Shorter ones make commits under
             full load quicker, and cost throughput; longer ones the reverse.
         drain: how long a stop waits for what is running.
+        watchdog: how long the event loop may stand still before the log names the handler that has it, with its stack;
+            None does not watch.
     """
 
     always_replay: bool = False
@@ -60,6 +63,7 @@ class EngineOptions:
     threads: Threads | None = None
     switch_interval: timedelta | None = None
     drain: timedelta = timedelta(seconds=10)
+    watchdog: timedelta | None = timedelta(seconds=1)
     clock: Clock = field(default_factory=SystemClock)
 
 
@@ -93,6 +97,7 @@ class Engine:
         self._is_stopping = False
         self._is_failure_told = False
         self._nonce = 0
+        self._watchdog = Watchdog(options.watchdog.total_seconds()) if options.watchdog is not None else None
         self._changed: list[asyncio.Future[None]] = []
         self._relays: list[asyncio.Task[None]] = []
         self.core = core = Core(program, store, self.clock, options.keys_in_memory_max, self._kick)
@@ -122,6 +127,8 @@ class Engine:
         ]
         for task in self._relays:
             task.add_done_callback(self._relay_ended)
+        if self._watchdog is not None:
+            self._watchdog.start()
         self._kick()
 
     async def stop(self) -> None:
@@ -155,6 +162,8 @@ class Engine:
         if self._failure is None:
             self.core.commits.commit()
             await self._until(lambda: self.core.commits.is_idle)
+        if self._watchdog is not None:
+            self._watchdog.stop()
         if self._writer is not None:
             self._writer.shutdown()
         if self._switch_interval_s is not None:

@@ -8,6 +8,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from concurrent.futures import Executor
+from types import FrameType
 from typing import Any
 
 from streamstate.context import Action, failure_of
@@ -74,6 +75,14 @@ class Steps:
         call = functools.partial(action.function, *action.args, **action.kwargs)
         result = await asyncio.get_running_loop().run_in_executor(self._threads, call)
         return await result if inspect.isawaitable(result) else result
+
+
+def label_of_step(frame: FrameType) -> str | None:
+    """How messages name the step whose action this frame runs on the loop, or None: another frame."""
+    if frame.f_code is not Steps._call.__code__:  # noqa: SLF001  # of this module
+        return None
+    action: Action = frame.f_locals["action"]
+    return f"step {action.step.name!r}"
 
 
 def _is_async(function: Callable[..., Any]) -> bool:

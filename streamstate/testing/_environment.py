@@ -56,6 +56,7 @@ class Environment(LocalClient, Generic[C]):
             always_replay=self._always_replay,
             writes_in_thread=not isinstance(self._store, MemoryStore),
             clock=self.clock,
+            watchdog=None,  # a test stands still in a debugger, and must not differ from run to run
         )
         embedded = self.app.embedded(self._store, options=options, connectors=list(self._clusters.values()))
         self._running = await self._stack.enter_async_context(embedded)
