@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 
 from streamstate.definitions import Program, Service, SubscriptionSpec, VirtualObject, Workflow, freeze
 from streamstate.engine import Engine, EngineOptions, LocalClient
-from streamstate.errors import DefinitionError
+from streamstate.errors import DefinitionError, UsageError
 from streamstate.ingress import Connector, Feed, PartitionId
-from streamstate.storage import PositionId, SqliteStore, Store
+from streamstate.storage import BackupFacts, PositionId, SqliteStore, Store
 
 Lifespan = Callable[["App"], AbstractAsyncContextManager[Any]]
 
@@ -53,6 +53,18 @@ class Running:
             for wait in waits:
                 wait.cancel()
         raise next(feed.error for feed in self.feeds.values() if feed.error is not None)
+
+    async def backup(self, destination: Path) -> BackupFacts:
+        """Write a backup of the data directory into a new file, while everything goes on; see `streamstate backup`.
+
+        Raises:
+            UsageError: the data is not in a directory.
+            StorageError: the destination is there already, or cannot be written.
+        """
+        store = self.engine.store
+        if not isinstance(store, SqliteStore):
+            raise UsageError("only a data directory can be backed up; this App keeps its data in memory")
+        return await asyncio.to_thread(store.backup, destination)
 
     async def failed(self) -> NoReturn:
         """Wait for the engine to fail; raises what it failed with."""
@@ -121,6 +133,7 @@ class App:
         *,
         options: EngineOptions | None = None,
         connectors: Sequence[Connector] | None = None,
+        take_over: bool = False,
     ) -> AsyncIterator[Running]:
         """Run on the embedded engine, in this process.
 
@@ -128,17 +141,20 @@ class App:
             data: the data directory; made if it is not there. Or an open store.
             options: of the engine.
             connectors: used instead of the App's own.
+            take_over: read on subscriptions that another data directory has read, or a newer copy of this one, which
+                is refused otherwise. Positions are always those of this directory. A process that still runs on the
+                other one stops, by name, at its next report of offsets; until then both handle records.
 
         Raises:
             StorageError: the data directory cannot be used.
-            SourceError: a cluster or a topic of a subscription cannot be read.
+            SourceError: a cluster or a topic of a subscription cannot be read, or another data directory reads it.
         """
         async with AsyncExitStack() as stack:
             clusters = self.connectors if connectors is None else {each.name: each for each in connectors}
             for subscription in self.program.subscriptions:
                 self._cluster_of(subscription, clusters)
             # The lock first: a second process is refused before it opens the user's clients.
-            store = SqliteStore.open(data) if isinstance(data, Path) else data
+            store = SqliteStore.open(data, self.name) if isinstance(data, Path) else data
             stack.callback(store.close)
             if self.lifespan is not None:
                 await stack.enter_async_context(self.lifespan(self))
@@ -153,7 +169,8 @@ class App:
             # On the way out: feeds stop, the engine drains, the last positions are reported, sources close.
             for subscription in self.program.subscriptions:
                 connector = self._cluster_of(subscription, clusters)
-                feed = running.feeds[subscription.name] = Feed(engine, subscription, connector.source(subscription))
+                source = connector.source(subscription)
+                feed = running.feeds[subscription.name] = Feed(engine, subscription, source, take_over=take_over)
                 stack.push_async_callback(feed.close)
             await engine.start()
             stack.push_async_callback(engine.stop)

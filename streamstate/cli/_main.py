@@ -12,9 +12,11 @@ from typing import Any, Literal, get_args
 import click
 
 from streamstate.app import DATA_DEFAULT
+from streamstate.cli._backup import backup_command, restore_command
 from streamstate.cli._check import all_problems, check, report, report_json
 from streamstate.cli._demo import play
 from streamstate.cli._describe import cluster_rows, clusters, service_rows, subscription_rows
+from streamstate.cli._doctor import doctor_command
 from streamstate.cli._faults import told
 from streamstate.cli._load import Target, TargetType, load
 from streamstate.cli._output import console, show
@@ -84,13 +86,18 @@ def main() -> None:
     help="How long a stop waits for steps that run; those that take longer run again at the next start.",
 )
 @click.option(
+    "--take-over",
+    is_flag=True,
+    help="Read on what another data directory, or a newer copy of this one, has read. Stop the other one first.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(LOG_LEVELS),
     default="info",
     show_default=True,
     help="What to log, unless the App's module sets up logging itself.",
 )
-def run_command(target: Target, data: Path, drain: float, log_level: str) -> None:
+def run_command(target: Target, data: Path, drain: float, take_over: bool, log_level: str) -> None:
     """Run an App on the embedded engine, until SIGTERM or Ctrl-C.
 
     Then it drains: sources stop, turns end, commits finish. A second Ctrl-C ends it at once; nothing that was
@@ -109,7 +116,7 @@ def run_command(target: Target, data: Path, drain: float, log_level: str) -> Non
     show(to, service_rows(app.program))
     if app.program.subscriptions:
         show(to, subscription_rows(app))
-    run(app, data, drain=timedelta(seconds=drain), say=click.echo)
+    run(app, data, drain=timedelta(seconds=drain), say=click.echo, take_over=take_over)
 
 
 @main.command("check")
@@ -201,3 +208,8 @@ def demo_command(as_json: bool, **choices: Any) -> None:
     given = {name: value for name, value in choices.items() if value is not None}
     if not play(given, as_json=as_json):
         sys.exit(1)
+
+
+main.add_command(backup_command)
+main.add_command(restore_command)
+main.add_command(doctor_command)

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -23,7 +23,7 @@ from typing import NoReturn
 
 import click
 
-from streamstate.app import App
+from streamstate.app import App, Running
 from streamstate.cli._faults import told, user_site
 from streamstate.engine import EngineOptions
 from streamstate.errors import StreamstateError
@@ -41,14 +41,15 @@ def log_to_stderr(level: str) -> None:
     logging.basicConfig(level=level.upper(), format=form, stream=sys.stderr)
 
 
-def run(app: App, data: Path, *, drain: timedelta, say: Callable[[str], None]) -> NoReturn:
+def run(app: App, data: Path, *, drain: timedelta, say: Callable[[str], None], take_over: bool = False) -> NoReturn:
     """Run the App until SIGTERM or Ctrl-C, then exit: 0 when drained, 1 with the error on standard error."""
     code = 0
     threads = ThreadPoolExecutor(thread_name_prefix=STEP_THREADS)
     stop = _Stop()
     with stop.on_signals():
         try:
-            asyncio.run(_serve(app, data, EngineOptions(threads=threads, drain=drain), stop, say))
+            options = EngineOptions(threads=threads, drain=drain)
+            asyncio.run(_serve(app.embedded(data, options=options, take_over=take_over), stop, say))
         except Exception as error:  # the user's lifespan may raise anything
             _logger.debug("the App ended with an error", exc_info=error)
             if not isinstance(error, StreamstateError) and user_site(error) is None:
@@ -99,13 +100,13 @@ class _Stop:
             self._loop.call_soon_threadsafe(self._pass_on)
 
 
-async def _serve(app: App, data: Path, options: EngineOptions, stop: _Stop, say: Callable[[str], None]) -> None:
+async def _serve(embedded: AbstractAsyncContextManager[Running], stop: _Stop, say: Callable[[str], None]) -> None:
     serving = asyncio.current_task()
     assert serving is not None, "a coroutine runs in a task"
     stop.tell(serving.cancel)
     is_running = False
     try:
-        async with app.embedded(data, options=options) as running:
+        async with embedded as running:
             is_running = True
             asked = asyncio.Event()
             stop.tell(asked.set)

@@ -94,15 +94,14 @@ class Ledger:
     @property
     def machine(self) -> Machine:
         """The journal; what was only noted so far is written into it first (S3)."""
-        self._open_journal()
-        assert self._machine is not None, "there are notes or a journal"
-        return self._machine
+        machine = self._machine
+        return machine if machine is not None and self.notes is None else self._open_journal()
 
-    def _open_journal(self) -> None:
-        notes = self.notes
+    def _open_journal(self) -> Machine:
+        notes, self.notes = self.notes, None
         if notes is None:
-            return
-        self.notes = None
+            assert self._machine is not None, "there are notes or a journal"
+            return self._machine
         self._machine = machine = Machine((), self.label)
         for kind, name, value, code, instruction in notes:
             site = line_of(code, instruction)
@@ -110,6 +109,7 @@ class Ledger:
                 machine.issue(Command(kind, name, result=Success(value), site=site))
             else:
                 machine.issue(Command(kind, name, body=value, site=site))
+        return machine
 
     @property
     def next_index(self) -> int:

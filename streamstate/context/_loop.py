@@ -14,8 +14,7 @@ import logging
 import sys
 from asyncio import _get_running_loop, _set_running_loop
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterable
 from types import FrameType
 from typing import Any, Protocol, TypeAlias, TypeVarTuple, Unpack
 
@@ -298,14 +297,20 @@ def leave_loop(outer: Outer) -> None:
     sys.set_asyncgen_hooks(*outer[1])
 
 
-@contextmanager
-def running(loop: HandlerLoop) -> Iterator[None]:
+class running:  # noqa: N801  # a context manager; a class costs a third of what a generator does
     """Make `loop` the running one; afterwards the one before it runs again."""
-    outer = enter_loop(loop)
-    try:
-        yield
-    finally:
-        leave_loop(outer)
+
+    __slots__ = ("_loop", "_outer")
+    _outer: Outer
+
+    def __init__(self, loop: HandlerLoop) -> None:
+        self._loop = loop
+
+    def __enter__(self) -> None:
+        self._outer = enter_loop(self._loop)
+
+    def __exit__(self, *_error: object) -> None:
+        leave_loop(self._outer)
 
 
 def label_of_handler(frame: FrameType) -> str | None:

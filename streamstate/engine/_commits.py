@@ -28,6 +28,7 @@ class Releases:
         steps: actions to start: the invocation and the index of its command.
         reads: reads that were put off to the next turn: the invocation, the index and the name.
         records: how many source records the batch decides, by subscription.
+        counted: suspects whose count is in the batch: they may run. cleared: ids of those that are none any more.
     """
 
     replies: list[tuple[asyncio.Future[Outcome], Outcome | InvocationPausedError]] = field(default_factory=list)
@@ -35,6 +36,8 @@ class Releases:
     steps: list[tuple[Live, int]] = field(default_factory=list)
     reads: list[tuple[Live, int, str]] = field(default_factory=list)
     records: dict[str, int] = field(default_factory=dict)
+    counted: list[Live] = field(default_factory=list)
+    cleared: list[str] = field(default_factory=list)
 
 
 class Commits:

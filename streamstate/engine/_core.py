@@ -21,6 +21,7 @@ from streamstate.engine._commits import Commits
 from streamstate.engine._keys import QUEUE_IN_MEMORY_MAX, KeySlot, KeyTable, Live
 from streamstate.engine._outbox import Outbox
 from streamstate.engine._timers import Timers
+from streamstate.engine._trials import Trials
 from streamstate.engine._waits import Waits
 from streamstate.errors import HandlerFault, InvocationPausedError, NotFoundError
 from streamstate.journal import (
@@ -70,6 +71,7 @@ class Core:
         self.seq = header.seq
         self.kick = kick
         self.waits = Waits(self)
+        self.trials = Trials(self)
         self.commits: Commits
         self.timers: Timers
         self.outbox: Outbox
@@ -203,16 +205,15 @@ class Core:
     def _adopt(self, row: InvocationRow, spec: HandlerSpec, slot: KeySlot | None) -> Live:
         inv = Live(row, spec, slot)
         inv.is_stored = True
-        inv.record = record_of(row)
         if row.undelivered or row.status not in (Status.PENDING, Status.SCHEDULED):
             entries = self.store.invocations.journal(row.id)
             split = len(entries) - row.undelivered
             inv.recorded = entries[:split]
             inv.journal_length = split
             inv.inbox.extend(entry for entry in entries[split:] if not isinstance(entry, Command))
-            inv.backoff = {
-                timer.index: timer.attempt for timer in self.store.invocations.timers(row.id) if timer.kind == "step"
-            }
+            # One that is suspended has no step under way.
+            timers = self.store.invocations.timers(row.id) if row.status is not Status.SUSPENDED else ()
+            inv.backoff = {timer.index: timer.attempt for timer in timers if timer.kind == "step"}
         self.live[row.id] = inv
         return inv
 
@@ -294,7 +295,6 @@ class Core:
             idempotency_key=request.idempotency_key,
         )
         inv = Live(row, spec, None)
-        inv.record = record_of(row)
         self.live[inv.id] = inv
         self.put(inv)
         if request.due_ms is None:
@@ -320,7 +320,6 @@ class Core:
             started_ms=session.started_ms,
         )
         inv = Live(row, spec, slot)
-        inv.record = session.record
         inv.session = session
         if slot is not None:
             slot.holder = inv

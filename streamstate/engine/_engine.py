@@ -6,24 +6,21 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor as Threads
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import NoReturn
 
 from streamstate.context import check_text
 from streamstate.definitions import HandlerKind, HandlerSpec, Program, SubscriptionSpec
-from streamstate.engine._clock import Clock, SystemClock
 from streamstate.engine._commits import Commits, Releases
 from streamstate.engine._core import Core, Request, paused_text
 from streamstate.engine._effects import Effects, already_started, identity_of
 from streamstate.engine._executor import Executor
 from streamstate.engine._intake import Intake
-from streamstate.engine._keys import SLOTS_MAX
 from streamstate.engine._operations import Operations
+from streamstate.engine._options import EngineOptions
 from streamstate.engine._outbox import Outbox
 from streamstate.engine._ports import Sink
+from streamstate.engine._room import Room
 from streamstate.engine._steps import Steps
 from streamstate.engine._timers import Timers
 from streamstate.engine._upkeep import PURGE_EVERY_MS, Upkeep
@@ -36,35 +33,6 @@ _logger = logging.getLogger("streamstate.engine")
 
 WORK_PER_PUMP = 512  # turns before the application's loop gets its turn
 RECORDS_AHEAD_MAX = 20_000  # records decided but not durable; bounds memory while the disk is slow
-
-
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """What can be set about the engine.
-
-    Attributes:
-        always_replay: drop handlers from memory whenever they block; for tests.
-        writes_in_thread: commit in a thread of its own; False commits inline, for a store in memory.
-        keys_in_memory_max: idle keys kept in memory.
-        live_in_memory_max: suspended invocations kept in memory; others come back by replay.
-        threads: runs sync actions; None is the loop's own pool.
-        switch_interval: how long one thread may keep the interpreter while another waits for it; set for the process
-            while the engine runs (`sys.setswitchinterval`), None leaves Python's 5 ms. Shorter ones make commits under
-            full load quicker, and cost throughput; longer ones the reverse.
-        drain: how long a stop waits for what is running.
-        watchdog: how long the event loop may stand still before the log names the handler that has it, with its stack;
-            None does not watch.
-    """
-
-    always_replay: bool = False
-    writes_in_thread: bool = True
-    keys_in_memory_max: int = SLOTS_MAX
-    live_in_memory_max: int = 10_000
-    threads: Threads | None = None
-    switch_interval: timedelta | None = None
-    drain: timedelta = timedelta(seconds=10)
-    watchdog: timedelta | None = timedelta(seconds=1)
-    clock: Clock = field(default_factory=SystemClock)
 
 
 class Engine:
@@ -109,6 +77,7 @@ class Engine:
         self.effects = Effects(core, self.operations.cancel)
         self.executor = Executor(core, self.effects, self._steps, self.operations.cancel, options.always_replay)
         self.operations.executor = self.executor
+        self._room = Room(store, options.free_bytes_min, self._tell, self.fail)
         self._upkeep = Upkeep(core, self.executor, options.live_in_memory_max)
 
     async def start(self) -> None:
@@ -118,9 +87,11 @@ class Engine:
             self._switch_interval_s = sys.getswitchinterval()
             sys.setswitchinterval(self.options.switch_interval.total_seconds())
         self.clock.start(self.store.header.clock_ms)
+        self._room.start(self._loop)
         self.core.timers.load(self.store)
         self.core.timers.add(TimerRow(self.clock.now_ms() + PURGE_EVERY_MS, "", "purge", 0))
         self._upkeep.recover()
+        self.core.trials.begin(self.clock.now_ms())
         self._relays = [
             asyncio.create_task(relay.run(), name=f"streamstate outbox {cluster}")
             for cluster, relay in self.core.outbox.relays.items()
@@ -159,6 +130,7 @@ class Engine:
         for relay in self.core.outbox.relays.values():
             await relay.close()
         self.clock.wake_at(None, self._kick)
+        self._room.stop()
         if self._failure is None:
             self.core.commits.commit()
             await self._until(lambda: self.core.commits.is_idle)
@@ -228,6 +200,7 @@ class Engine:
         due_ms: int | None,
     ) -> tuple[str, bool]:
         self._check_open()
+        self._room.check()
         spec = self.program.handler(spec.service, spec.name)
         check_text(key, "the key")
         check_text(idempotency_key or "", "the idempotency key")
@@ -319,11 +292,18 @@ class Engine:
         await self._until(lambda: self.is_idle)
 
     async def capacity(self, subscription: SubscriptionSpec) -> None:
-        """Wait until more records of this subscription may be taken in: few enough of them are not durable yet."""
+        """Wait until more records of this subscription may be taken in.
+
+        That is when few enough of them are not durable yet, and the store's volume has room.
+        """
         ahead = self.core.commits.records_ahead
         name, limit = subscription.name, subscription.max_in_flight
-        if ahead.get(name, 0) >= limit or sum(ahead.values()) >= RECORDS_AHEAD_MAX:
-            await self._until(lambda: ahead.get(name, 0) < limit and sum(ahead.values()) < RECORDS_AHEAD_MAX)
+
+        def may_go_on() -> bool:
+            return ahead.get(name, 0) < limit and sum(ahead.values()) < RECORDS_AHEAD_MAX and not self._room.is_low
+
+        if not may_go_on():
+            await self._until(may_go_on)
 
     def fail(self, error: Exception) -> None:
         """Stop as a whole: something that must not happen has happened."""
@@ -381,7 +361,10 @@ class Engine:
         core = self.core
         work = core.work
         # Not all that are due: after a long stop that may be a million, and each brings an invocation into memory.
-        while len(work) < WORK_PER_PUMP and (timer := core.timers.pop_due()) is not None:
+        for _ in range(WORK_PER_PUMP - len(work)):
+            timer = core.timers.pop_due()
+            if timer is None:
+                break
             self._upkeep.fire(timer)
         left = WORK_PER_PUMP
         while work and left:
@@ -411,6 +394,10 @@ class Engine:
         for inv, index, name in releases.reads:
             value = inv.slot.values.get(name) if inv.slot is not None else None
             core.arrive(inv.id, Completion(index, Success(value), self.clock.now_ms()))
+        for inv in releases.counted:
+            core.trials.counted(inv)
+        for invocation in releases.cleared:
+            core.trials.cleared(invocation)
         if batch.outbox:
             core.outbox.release(batch.outbox)
         if batch.positions and self._committed is not None:
@@ -418,6 +405,7 @@ class Engine:
         core.forget_durable()
         core.keys.evict(core.commits.durable)
         self._upkeep.evict()
+        self._room.look()
         self._tell()
 
     def _step_finished(self, invocation: str, index: int, result: Outcome | BaseException) -> None:

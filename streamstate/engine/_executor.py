@@ -29,7 +29,7 @@ from streamstate.context import (
     summarize,
 )
 from streamstate.definitions import HandlerKind, RetryPolicy, ServiceKind
-from streamstate.engine._core import Core
+from streamstate.engine._core import Core, record_of
 from streamstate.engine._effects import Effects, Sender, promise_topic
 from streamstate.engine._keys import Live
 from streamstate.engine._steps import Steps
@@ -85,6 +85,8 @@ class Executor:
             return
         if inv.row.status is Status.BACKING_OFF and inv.row.due_ms is not None:
             return
+        if self._core.trials.suspects and not self._may_run(inv):
+            return
         if inv.session is None and not self._enter(inv):
             return
         while inv.session is not None and (arrival := self._next_arrival(inv)) is not None:
@@ -94,8 +96,21 @@ class Executor:
             self.conclude(inv, arrival)
         self.drop_if_asked(inv)
 
+    def _may_run(self, inv: Live) -> bool:
+        verdict = self._core.trials.may_run(inv)
+        if isinstance(verdict, Failure):
+            inv.change(failure=verdict)
+            self.pause(inv)
+            return False
+        return verdict
+
     def conclude(self, inv: Live, arrival: Arrival | None = None) -> None:
         """The turn is over: commit what it decided, or put off the attempt."""
+        self._conclude(inv, arrival)
+        if self._core.trials.suspects:
+            self._core.trials.turned(inv)
+
+    def _conclude(self, inv: Live, arrival: Arrival | None) -> None:
         session = inv.session
         assert session is not None
         outcome = session.outcome
@@ -197,7 +212,7 @@ class Executor:
         values = inv.slot.values if inv.slot is not None else _NO_STATE
         row = inv.row
         session = Session(self._setting_of(inv), row.key, row.started_ms or 0, values, HandlerLoop(), recorded)
-        session.record, session.headers, session.attempt = inv.record, row.origin.headers, row.attempt
+        session.record, session.headers, session.attempt = record_of(row), row.origin.headers, row.attempt
         inv.session, inv.recorded = session, None
         context = CONTEXTS[spec.service_kind, spec.kind](session)
         with running(session.loop):

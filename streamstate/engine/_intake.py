@@ -29,6 +29,9 @@ _UNDECODABLE = (
 )
 _NO_STATE: Mapping[str, bytes] = {}
 
+# Records a source hands over at once may all have been taken in beyond the limit of a subscription.
+SUSPECTS_MORE = 1_000
+
 # Who holds a context that nobody but the intake knows: its attribute, the local name, the argument of getrefcount.
 _CONTEXT_REFERENCES = 3
 
@@ -72,6 +75,7 @@ class Intake:
         self._positions = dict(positions)
         self._topic_ids: Mapping[str, str] = {}
         self._is_taking = False
+        self._suspect: dict[tuple[str, str, int], int] = {}
         self._undecided: Record | None = None
         self.skipped = 0
         self._loop = HandlerLoop()
@@ -103,7 +107,7 @@ class Intake:
                     run = [record for record in run if record.offset >= expected]
                 self._undecided = None
                 try:
-                    take(run)
+                    take(self._take_suspects(place, run) if self._core.trials.is_wary else run)
                 finally:
                     if run:
                         undecided = self._undecided
@@ -185,6 +189,17 @@ class Intake:
         self._core.load_slots(self._spec.service, list(missing))
         return slots[key]
 
+    def _take_suspects(self, place: tuple[str, str, int], records: Sequence[Record]) -> Sequence[Record]:
+        """Take those that may have been taken before an unclean exit: durable before they run. The other ones."""
+        left = self._suspect.get(place, self._subscription.max_in_flight + SUSPECTS_MORE)
+        suspects, others = records[:left], records[left:]
+        self._suspect[place] = left - len(suspects)
+        for record in suspects:
+            self._undecided = record
+            self._decide(record, is_suspect=True)
+        self._undecided = None
+        return others
+
     def _take_any(self, records: Sequence[Record]) -> None:
         """R1 for records of any subscription."""
         for record in records:
@@ -192,7 +207,7 @@ class Intake:
             self._decide(record)
         self._undecided = None
 
-    def _decide(self, record: Record) -> None:
+    def _decide(self, record: Record, is_suspect: bool = False) -> None:
         """R1 for one record."""
         try:
             key = self._key_of(record)
@@ -206,6 +221,9 @@ class Intake:
                 return
             raise self._stopped(record, str(error), _UNDECODABLE) from error
         slot = self._core.slot_of(self._spec.service, key) if self._spec.is_keyed else None
+        if is_suspect:
+            self._core.trials.suspect(self._accept(record, key))
+            return
         if not self._has_fast_path or (slot is not None and slot.holder is not None):
             self._accept(record, key)
             return
@@ -273,10 +291,11 @@ class Intake:
         self._executor.conclude(inv)
         self._executor.drop_if_asked(inv)
 
-    def _accept(self, record: Record, key: str) -> None:
+    def _accept(self, record: Record, key: str) -> str:
         otherwise = self._identity(record)
         invocation, is_identified = identity_of(self._spec, key, None, otherwise)
         self._core.accept(self._request(record, key, invocation, is_identified))
+        return invocation
 
     def _request(self, record: Record, key: str, invocation: str, is_identified: bool = False) -> Request:
         origin = Origin(

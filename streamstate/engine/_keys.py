@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from streamstate.context import Session
-from streamstate.definitions import HandlerSpec, Record
+from streamstate.definitions import HandlerSpec
 from streamstate.journal import Arrival, CancelArrived, Entry
 from streamstate.storage import Batch, InvocationRow, Status, Store
 
@@ -45,11 +45,11 @@ class Live:
         "batch",
         "cancel_heard",
         "first_batch",
+        "id",
         "inbox",
         "is_queued",
         "is_stored",
         "journal_length",
-        "record",
         "recorded",
         "row",
         "running",
@@ -59,11 +59,11 @@ class Live:
     )
 
     def __init__(self, row: InvocationRow, spec: HandlerSpec, slot: KeySlot | None) -> None:
+        self.id = row.id
         self.row = row
         self.spec = spec
         self.slot = slot
         self.session: Session | None = None
-        self.record: Record | None = None
         self.recorded: Sequence[Entry] | None = ()
         self.journal_length = 0
         self.inbox: deque[Arrival] = deque()
@@ -74,10 +74,6 @@ class Live:
         self.is_queued = False
         self.first_batch = 0
         self.batch = 0
-
-    @property
-    def id(self) -> str:
-        return self.row.id
 
     @property
     def label(self) -> str:

@@ -30,9 +30,16 @@ class Upkeep:
         if timer.kind == "purge":
             self._purge()
             return
+        if timer.kind == "trial":
+            core.trials.expire(timer.invocation)
+            return
+        inv = core.load(timer.invocation)
+        if inv is not None and _is_outdated(inv, timer):
+            return
         core.commits.batch.timers[timer.id] = None
         core.commits.touch()
-        inv = core.load(timer.invocation)
+        if core.trials.is_wary:
+            core.trials.suspect(timer.invocation, timer.fire_ms)
         if inv is None:
             return
         if timer.kind == "sleep":
@@ -85,6 +92,7 @@ class Upkeep:
 
     def _recover_row(self, row: InvocationRow) -> None:
         core = self._core
+        core.trials.suspect(row.id)
         if row.lane:
             core.slot_of(row.service, row.key)
         else:
@@ -112,3 +120,10 @@ class Upkeep:
         if slot is None or slot.holder is not inv:
             return True
         return not slot.is_waited_for and slot.batch <= self._core.commits.durable
+
+
+def _is_outdated(inv: Live, timer: TimerRow) -> bool:
+    """Whether a newer timer has taken the place of this one: the row in the store is the newer one's then."""
+    if timer.kind == "retry":
+        return inv.row.status is Status.BACKING_OFF and inv.row.due_ms not in (None, timer.fire_ms)
+    return timer.kind == "step" and inv.backoff.get(timer.index, timer.attempt) != timer.attempt

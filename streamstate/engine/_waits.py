@@ -45,6 +45,8 @@ class Waits:
         self._core = core
         self._promises: dict[PromiseId, tuple[int, Outcome]] = {}
         self._waiters: dict[str, dict[tuple[str, int], None]] = {}
+        # Those of this process are all in memory; the store may only have more of an earlier one.
+        self._may_be_stored = core.store.header.live > 0
 
     def promise(self, promise: PromiseId) -> Outcome | None:
         recent = self._promises.get(promise)
@@ -62,7 +64,10 @@ class Waits:
 
     def drop_waiter(self, awaited: str, invocation: str, index: int) -> None:
         """This command waits no more."""
-        self._waiters_of(awaited).pop((invocation, index), None)
+        waiting = self._waiters_of(awaited)
+        waiting.pop((invocation, index), None)
+        if not waiting and not self._may_be_stored:
+            del self._waiters[awaited]
         self._core.commits.batch.waiters[(awaited, invocation, index)] = False
 
     def take_waiters(self, awaited: str) -> list[tuple[str, int]]:
@@ -76,8 +81,7 @@ class Waits:
     def _waiters_of(self, awaited: str) -> dict[tuple[str, int], None]:
         found = self._waiters.get(awaited)
         if found is None:
-            # Those of this process are all in memory.
-            stored = self._core.store.waiters(awaited) if self._core.store.header.live else []
+            stored = self._core.store.waiters(awaited) if self._may_be_stored else []
             found = self._waiters[awaited] = dict.fromkeys(stored)
         return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -32,6 +32,23 @@ class SourceStopped(msgspec.Struct, frozen=True):
     message: str
 
 
+class TakenOver(SourceStopped, frozen=True):
+    """Another process has taken the subscription over; this one must stop as a whole, timers and steps included."""
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """Who reads: one start of one data directory.
+
+    Attributes:
+        epoch: grows with every start of the directory.
+        takes_over: whether what another directory has read before may be read on.
+    """
+
+    directory_id: str
+    epoch: int
+    takes_over: bool = False
+
+
 class Source(Protocol):
     """The records of one subscription, from where the store says.
 
@@ -57,6 +74,17 @@ class Source(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Owned(Protocol):
+    """What a `Source` is, besides, if its cluster can show who reads: at most one data directory may."""
+
+    def own(self, owner: Owner) -> None:
+        """Say who reads, before `open`. From then on `open` raises SourceError if another directory reads the same, and
+        `poll` gives TakenOver when one does later.
+        """
+        ...
 
 
 class Connector(Protocol):

@@ -5,25 +5,41 @@ An id is `inv_` and 26 characters of base32: a blake2b digest of 16 bytes over w
 
 from __future__ import annotations
 
-import base64
+import functools
 import hashlib
 
 from streamstate.errors import UsageError
 
 _AWAKEABLE = "sign_"
 _INVOCATION = "inv_"
+_BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
+_PAIRS = [first + second for first in _BASE32 for second in _BASE32]  # half the time of base64.b32encode
+_SHIFTS = tuple(range(120, -1, -10))
 
 
 def _digest(*parts: str) -> str:
+    return _identity(_joined(*parts))
+
+
+def _joined(*parts: str) -> str:
     # Lengths in front of the parts, so that no two lists of parts share their bytes.
-    text = "".join(f"{len(part)}:{part}" for part in parts)
+    return "".join([f"{len(part)}:{part}" for part in parts])
+
+
+def _identity(text: str) -> str:
     raw = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-    return _INVOCATION + base64.b32encode(raw).decode("ascii").rstrip("=").lower()
+    bits = int.from_bytes(raw, "big") << 2  # 26 characters of five bits are two more than there are
+    return _INVOCATION + "".join([_PAIRS[bits >> shift & 0x3FF] for shift in _SHIFTS])
 
 
 def record_identity(app: str, subscription: str, topic: str, topic_id: str, partition: int, offset: int) -> str:
     """The invocation of a record; topic_id tells a re-created topic from the old one."""
-    return _digest("record", app, subscription, topic, topic_id, str(partition), str(offset))
+    return _identity(_partition(app, subscription, topic, topic_id, partition) + _joined(str(offset)))
+
+
+@functools.lru_cache(maxsize=1024)  # a program reads fewer partitions; one more costs a microsecond a record
+def _partition(app: str, subscription: str, topic: str, topic_id: str, partition: int) -> str:
+    return _joined("record", app, subscription, topic, topic_id, str(partition))
 
 
 def child_identity(parent: str, index: int) -> str:

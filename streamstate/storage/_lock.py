@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import time
 from pathlib import Path
 from typing import Self
 
@@ -13,15 +14,21 @@ import msgspec
 from streamstate.errors import StorageError, StorageInUseError
 
 LOCK_FILE = "lock"
+_GLANCES_MAX, _GLANCE_S = 20, 0.005  # a look at the lock takes microseconds
 _LOCK_BYTES_MAX = 1024  # a record is about 100 bytes; a host name has at most 255
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """Who holds the lock, or held it last; an epoch of 0 means that the store was never opened to the end."""
+    """Who holds the lock, or held it last; an epoch of 0 means that the store was never opened to the end.
+
+    Attributes:
+        released: it was given up by its owner, and not by the end of the process.
+    """
 
     pid: int = 0
     host: str = ""
     epoch: int = 0
+    released: bool = False
 
 
 class DirectoryLock:
@@ -54,7 +61,7 @@ class DirectoryLock:
                 f"({error.strerror}); give this user write access to the directory, or choose another one"
             ) from error
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(fd)
         except BlockingIOError as error:
             holder = _read(fd)
             os.close(fd)
@@ -69,9 +76,9 @@ class DirectoryLock:
         lock.record(lock.previous.epoch)
         return lock
 
-    def record(self, epoch: int) -> None:
-        """Write down who holds the lock, for the message that a second process gets."""
-        holder = Holder(os.getpid(), socket.gethostname(), epoch)
+    def record(self, epoch: int, *, released: bool = False) -> None:
+        """Write down who holds the lock, for the message that a second process gets, and for the next start."""
+        holder = Holder(os.getpid(), socket.gethostname(), epoch, released)
         try:
             # One write of one length: a reader never sees half a record.
             os.pwrite(self._fd, msgspec.json.encode(holder).ljust(_LOCK_BYTES_MAX - 1) + b"\n", 0)
@@ -84,6 +91,40 @@ class DirectoryLock:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
             os.close(self._fd)
             self._fd = -1
+
+
+def owner_of(directory: Path) -> tuple[bool, Holder | None]:
+    """Whether a process owns the directory now, and who does or did last; None if it was never opened.
+
+    Raises:
+        StorageError: this user may not read the lock file.
+    """
+    try:
+        fd = os.open(directory / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False, None
+    except OSError as error:
+        raise StorageError(f"cannot read {directory / LOCK_FILE} ({error.strerror}); give this user access") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True, _read(fd)
+    else:
+        return False, _read(fd)
+    finally:
+        os.close(fd)  # and with it the lock, if it was given
+
+
+def _lock(fd: int) -> None:
+    """Take the lock; somebody who is only looking (`owner_of`) has it for no more than a moment."""
+    for _ in range(_GLANCES_MAX):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_GLANCE_S)
+        else:
+            return
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _read(fd: int) -> Holder:

@@ -110,6 +110,9 @@ class MemoryStore:
 
         return self._read(lambda: heapq.nsmallest(limit, behind(), key=_timer_order))
 
+    def trials(self) -> dict[str, int]:
+        return self._read(lambda: dict(self._content.trials))
+
     def outbox(self, cluster: str, after: int, limit: int) -> list[OutboxMessage]:
         """Messages of the cluster behind this position, in order."""
 
@@ -134,6 +137,7 @@ class MemoryStore:
         """Refuse everything from now on; a second call does nothing."""
         with self._lock:
             self._closed = True
+            self._content.released(self._header.epoch)
             self._broken = "the store was closed"
 
     def _read(self, reading: Callable[[], T]) -> T:

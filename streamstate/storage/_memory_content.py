@@ -70,13 +70,23 @@ class Content:
         self.waiters: dict[str, dict[tuple[str, int], None]] = {}
         self.promises: dict[PromiseId, bytes] = {}
         self.outbox: dict[str, dict[int, OutboxMessage]] = {}
+        self.trials: dict[str, int] = {}
         self.lanes: dict[ObjectId, set[str]] = {}
+        self._was_clean = True
         self._awaited_by: dict[str, set[str]] = {}
 
     def begin_epoch(self) -> Header:
         self.epoch += 1
         live = sum(row.status is not Status.COMPLETED for row in self.invocations.values())
-        return Header(self.directory_id, self.epoch, self.clock_ms, self.seq, self.outbox_position, live)
+        was_clean, self._was_clean = self._was_clean, False
+        return Header(
+            self.directory_id, self.epoch, self.clock_ms, self.seq, self.outbox_position, live, was_clean=was_clean
+        )
+
+    def released(self, epoch: int) -> None:
+        """Its owner of this epoch has closed it."""
+        if epoch == self.epoch:
+            self._was_clean = True
 
     def all_timers(self) -> Iterator[TimerRow]:
         return (row for timers in self.timers.values() for row in timers.values())
@@ -117,6 +127,7 @@ class Content:
             self.journal[invocation] = kept | dict(enumerate(entries, first))
         self._apply_timers(batch)
         self._apply_waiters(batch)
+        self._apply_trials(batch)
         for promise, outcome in prepared.promises.items():
             if outcome is None:
                 self.promises.pop(promise, None)
@@ -133,6 +144,7 @@ class Content:
             self._leave_lane(row)
         self.journal.pop(invocation, None)
         self.timers.pop(invocation, None)
+        self.trials.pop(invocation, None)
         for who, index in list(self.waiters.get(invocation, ())):
             self._drop_waiter(invocation, who, index)
         for awaited in list(self._awaited_by.get(invocation, ())):
@@ -165,6 +177,13 @@ class Content:
                 timers[kind, index] = row
             if not timers:
                 del self.timers[invocation]
+
+    def _apply_trials(self, batch: Batch) -> None:
+        for invocation, deaths in batch.trials.items():
+            if deaths is None:
+                self.trials.pop(invocation, None)
+            else:
+                self.trials[invocation] = deaths
 
     def _apply_waiters(self, batch: Batch) -> None:
         for (awaited, invocation, index), waits in batch.waiters.items():

@@ -131,6 +131,7 @@ class Batch:
     `forgotten` objects lose all state and promises, before the changes of this batch are applied.
     `journal` maps an invocation to (position of the first entry, entries); what the store holds at these positions and
     behind them is replaced, since arrivals that were not delivered may move to the back.
+    `trials` maps an invocation that may take the process down to the number of times that it may have done so.
     `outbox_done` holds, per cluster, the position up to which messages are acknowledged, this one included.
     """
 
@@ -144,6 +145,7 @@ class Batch:
     promises: dict[PromiseId, Outcome | None] = field(default_factory=dict)
     outbox: list[OutboxMessage] = field(default_factory=list)
     outbox_done: dict[str, int] = field(default_factory=dict)
+    trials: dict[str, int | None] = field(default_factory=dict)
     clock_ms: int = 0
 
 
@@ -156,6 +158,9 @@ class Header(msgspec.Struct, frozen=True):
         clock_ms: the latest moment that was made durable; the engine's clock never goes behind it.
         seq: the highest `seq` ever given. outbox_position: the highest position ever given.
         live: how many invocations have not completed.
+        restored_epoch: the epoch that the last restore of a backup gave, all later ones are above it; 0 is never.
+            What this directory's id said elsewhere under a lower epoch is older than the restore, or another copy's.
+        was_clean: the owner before this one has closed it, or there was none.
     """
 
     directory_id: str
@@ -164,3 +169,5 @@ class Header(msgspec.Struct, frozen=True):
     seq: int
     outbox_position: int
     live: int
+    restored_epoch: int = 0
+    was_clean: bool = True

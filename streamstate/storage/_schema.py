@@ -10,7 +10,10 @@ from __future__ import annotations
 from typing import Final
 
 APPLICATION_ID: Final = 0x73747374  # "stst" in the header of the file; tells our files from other SQLite databases
-FORMAT_VERSION: Final = 1
+BACKUP_ID: Final = 0x73747362  # "stsb": a backup, which becomes a data directory by being restored, and not by a copy
+
+# Raised with every change below, together with a step in _upgrade.py and a golden directory for its tests.
+FORMAT_VERSION: Final = 2
 
 INVOCATION_COLUMNS: Final = (
     "id",
@@ -48,7 +51,9 @@ CREATE TABLE meta (
     epoch INTEGER NOT NULL,
     clock_ms INTEGER NOT NULL,
     seq INTEGER NOT NULL,
-    outbox_position INTEGER NOT NULL
+    outbox_position INTEGER NOT NULL,
+    commits INTEGER NOT NULL,
+    checkpointed INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE object_state (
     service TEXT NOT NULL,
@@ -103,6 +108,10 @@ CREATE TABLE timers (
     attempt INTEGER NOT NULL,
     PRIMARY KEY (invocation, kind, idx)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE trials (
+    invocation TEXT PRIMARY KEY,
+    deaths INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 CREATE TABLE waiters (
     ordinal INTEGER PRIMARY KEY,
     awaited TEXT NOT NULL,
@@ -128,6 +137,17 @@ CREATE TABLE outbox (
     message_id TEXT NOT NULL,
     PRIMARY KEY (cluster, position)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE application (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    name TEXT NOT NULL
+) STRICT;
+CREATE TABLE history (
+    ordinal INTEGER PRIMARY KEY,
+    at_ms INTEGER NOT NULL,
+    event TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    detail TEXT NOT NULL
+) STRICT;
 """
 
 INDEXES: Final = f"""
@@ -216,5 +236,18 @@ FROM object_state;
 """
 
 TABLE_NAMES: Final = frozenset(
-    {"meta", "object_state", "positions", "invocations", "journal", "timers", "waiters", "promises", "outbox"}
+    {
+        "meta",
+        "object_state",
+        "positions",
+        "invocations",
+        "journal",
+        "timers",
+        "waiters",
+        "promises",
+        "outbox",
+        "application",
+        "history",
+        "trials",
+    }
 )

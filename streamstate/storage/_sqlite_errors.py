@@ -32,8 +32,16 @@ _REMEDIES: tuple[tuple[type[apsw.Error], type[StorageError], str], ...] = (
 )
 
 
+_CHECKSUM_REMEDY = (
+    "a page of it does not have the checksum that it was written with: the disk has damaged it, or a database tool has "
+    "written to it; restore a backup of the whole directory"
+)
+
+
 def storage_error(error: apsw.Error, path: Path) -> StorageError:
     """What to raise for an error of SQLite on this file."""
+    if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA:  # errors of apsw itself have none
+        return StorageCorruptError(f"{path}: {_CHECKSUM_REMEDY} ({_said(error)})")
     for kind, ours, remedy in _REMEDIES:
         if isinstance(error, kind):
             return ours(f"{path}: {remedy} ({_said(error)})")

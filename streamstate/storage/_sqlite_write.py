@@ -40,6 +40,8 @@ _put_waiters = insert("waiters", ("awaited", "invocation", "idx"), "ON CONFLICT 
 _drop_waiters = delete("waiters", ("awaited", "invocation", "idx"))
 _put_promises = upsert("promises", ("service", "key", "name"), ("value", "failure"))
 _drop_promises = delete("promises", ("service", "key", "name"))
+_put_trials = upsert("trials", ("invocation",), ("deaths",))
+_drop_trials = delete("trials", ("invocation",))
 _put_outbox = insert("outbox", ("cluster", "position", "topic", "key", "value", "headers", "message_id"))
 
 # A deleted invocation neither waits for anything nor is waited for.
@@ -47,6 +49,7 @@ _forget = (
     delete("invocations", ("id",)),
     delete("journal", ("invocation",)),
     delete("timers", ("invocation",)),
+    delete("trials", ("invocation",)),
     delete("waiters", ("invocation",)),
     delete("waiters", ("awaited",)),
 )
@@ -66,6 +69,7 @@ def write_batch(cursor: apsw.Cursor, batch: Batch) -> None:
         _write_journal(cursor, batch.journal)
     if batch.timers:
         _write_timers(cursor, batch.timers)
+    _write_trials(cursor, batch.trials)
     if batch.waiters:
         _write_waiters(cursor, batch.waiters)
     if batch.promises:
@@ -133,6 +137,18 @@ def _write_timers(cursor: apsw.Cursor, timers: dict[TimerId, TimerRow | None]) -
             put += (*timer, row.fire_ms, row.attempt)
     _drop_timers.run(cursor, drop)
     _put_timers.run(cursor, put)
+
+
+def _write_trials(cursor: apsw.Cursor, trials: dict[str, int | None]) -> None:
+    put: list[SqlValue] = []
+    drop: list[SqlValue] = []
+    for invocation, deaths in trials.items():
+        if deaths is None:
+            drop.append(invocation)
+        else:
+            put += (invocation, deaths)
+    _drop_trials.run(cursor, drop)
+    _put_trials.run(cursor, put)
 
 
 def _write_waiters(cursor: apsw.Cursor, waiters: dict[WaiterId, bool]) -> None:

@@ -90,6 +90,9 @@ class FaultyStore:
     def timers(self, after: tuple[int, str, str, int] | None, limit: int) -> list[TimerRow]:
         return self._store.timers(after, limit)
 
+    def trials(self) -> dict[str, int]:
+        return self._store.trials()
+
     def outbox(self, cluster: str, after: int, limit: int) -> list[OutboxMessage]:
         return self._store.outbox(cluster, after, limit)
 

@@ -21,6 +21,8 @@ from streamstate.errors import (
     StorageInUseError,
 )
 from streamstate.storage import Batch, SqliteStore
+from streamstate.storage._checksums import checksum_vfs
+from streamstate.storage._guard import GUARD_FILE
 from tests.storage.rows import accepted, one_value, row
 
 DATABASE = "streamstate.db"
@@ -56,6 +58,14 @@ def _refused(directory: Path, kind: type[StorageError]) -> str:
         SqliteStore.open(directory)
     assert not isinstance(again.value, StorageInUseError)
     return str(refused.value)
+
+
+def _edit(directory: Path, sql: str) -> None:
+    """Change a closed database as a program does that keeps its checksums valid."""
+    connection = apsw.Connection(str(directory / DATABASE), vfs=checksum_vfs())
+    connection.execute(sql)
+    connection.close()
+    (directory / GUARD_FILE).unlink()
 
 
 def test_s4_a_second_opening_in_the_same_process_is_refused_by_name(tmp_path: Path) -> None:
@@ -113,7 +123,7 @@ def test_s1_the_pragmas_that_make_commits_durable_are_set(tmp_path: Path) -> Non
     assert writer.pragma("synchronous") == 2
     assert writer.pragma("fullfsync") == 1
     assert writer.pragma("application_id") == 0x73747374
-    assert writer.pragma("user_version") == 1
+    assert writer.pragma("user_version") == 2
     assert reader.readonly("main")
     assert reader.pragma("wal_autocheckpoint") == 0
     with pytest.raises(apsw.ReadOnlyError):
@@ -122,7 +132,7 @@ def test_s1_the_pragmas_that_make_commits_durable_are_set(tmp_path: Path) -> Non
 
 
 def test_s1_closing_leaves_one_database_file_and_no_log(used: Path) -> None:
-    assert sorted(path.name for path in used.iterdir()) == ["lock", DATABASE]
+    assert sorted(path.name for path in used.iterdir()) == [GUARD_FILE, "lock", DATABASE]
 
 
 def test_s1_a_full_disk_fails_the_commit_and_keeps_what_was_there(used: Path) -> None:
@@ -137,12 +147,10 @@ def test_s1_a_full_disk_fails_the_commit_and_keeps_what_was_there(used: Path) ->
     store.close()
 
 
-@pytest.mark.parametrize("version", [0, 2, 99])
+@pytest.mark.parametrize("version", [0, 3, 99])
 def test_i11_another_format_version_is_refused_and_left_alone(used: Path, version: int) -> None:
-    with sqlite3.connect(used / DATABASE) as connection:
-        connection.execute(f"PRAGMA user_version = {version}")
-    connection.close()
-    assert f"found format version {version}, expected 1" in _refused(used, StorageFormatError)
+    _edit(used, f"PRAGMA user_version = {version}")
+    assert f"found format version {version}, expected 2" in _refused(used, StorageFormatError)
 
 
 def test_i11_a_database_of_another_program_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -185,18 +193,12 @@ def test_i11_a_database_that_vanished_is_not_silently_made_anew(used: Path, loss
 
 
 def test_i11_a_missing_table_is_named(used: Path) -> None:
-    connection = sqlite3.connect(used / DATABASE)
-    connection.execute("DROP TABLE waiters")
-    connection.commit()
-    connection.close()
+    _edit(used, "DROP TABLE waiters")
     assert "tables are missing: waiters" in _refused(used, StorageCorruptError)
 
 
 def test_i11_a_value_that_streamstate_never_wrote_is_named_as_corrupt(used: Path) -> None:
-    connection = sqlite3.connect(used / DATABASE)
-    connection.execute("UPDATE invocations SET status = 'dancing'")
-    connection.commit()
-    connection.close()
+    _edit(used, "UPDATE invocations SET status = 'dancing'")
     store = SqliteStore.open(used)
     with pytest.raises(StorageCorruptError, match="'dancing' is not a valid Status"):
         store.invocations.get("inv_1")
