@@ -16,10 +16,16 @@ class Options(msgspec.Struct, frozen=True):
     Attributes:
         repetitions: how often baseline and subject are measured, in turns.
         kafka: address of the broker to use; None starts one.
+        client: the Kafka client library, where there is a choice: of the engine and of the baseline alike.
+        size: a part of the full size of the scale benchmarks, for a quick look.
+        minutes: how long `soak` puts load on.
     """
 
     repetitions: int
     kafka: str | None
+    client: str = "confluent"
+    size: float = 1.0
+    minutes: float = 20.0
 
 
 class Result(msgspec.Struct, frozen=True):

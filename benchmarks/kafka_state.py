@@ -1,4 +1,7 @@
-"""`kafka_state`: a record changes the durable state of its key; the engine against a raw loop on one real broker."""
+"""`kafka_state`: a record changes the durable state of its key; the engine against a raw loop on one real broker.
+
+Both use the same client library, of which there are two.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from benchmarks.kafka_state_workload import PARTITIONS, RECORDS, load
 from tests.brokers import Broker, start_broker
 
 GOAL = 0.8
+BASELINES = {"confluent": "benchmarks.kafka_state_raw", "aiokafka": "benchmarks.kafka_state_raw_aiokafka"}
 
 
 def measure(options: Options) -> Iterator[Result]:
@@ -22,10 +26,11 @@ def measure(options: Options) -> Iterator[Result]:
         expected = load(broker.bootstrap_servers, topic, RECORDS)
         arguments = [broker.bootstrap_servers, topic, str(RECORDS)]
         turns = take_turns(
-            baseline=lambda: run_child("benchmarks.kafka_state_raw", arguments, expected),
-            subject=lambda: run_child("benchmarks.kafka_state_app", arguments, expected),
+            baseline=lambda: run_child(BASELINES[options.client], arguments, expected),
+            subject=lambda: run_child("benchmarks.kafka_state_app", [*arguments, options.client], expected),
             repetitions=options.repetitions,
         )
-        yield compare("kafka_state", "events/s", GOAL, turns)
+        name = "kafka_state" if options.client == "confluent" else f"kafka_state, {options.client}"
+        yield compare(name, "events/s", GOAL, turns)
     finally:
         broker.close()

@@ -28,7 +28,7 @@ class Progress:
     moves: int = 0
 
 
-def build(bootstrap_servers: str, topic: str, progress: Progress) -> App:
+def build(bootstrap_servers: str, topic: str, client: str, progress: Progress) -> App:
     drivers = VirtualObject("Driver")
 
     @subscribe(topic, start=Start.earliest())
@@ -39,18 +39,19 @@ def build(bootstrap_servers: str, topic: str, progress: Progress) -> App:
         progress.moves += 1
         ctx.set(DRIVER, after(await ctx.get(DRIVER), move))
 
-    kafka = Kafka(bootstrap_servers, options=CLIENT_OPTIONS)
+    kafka = Kafka(bootstrap_servers, options=CLIENT_OPTIONS[client], client=client)
     return App([drivers], name="kafka-state", connectors=[kafka])
 
 
-async def run_subject(bootstrap_servers: str, topic: str, records: int, directory: Path) -> float:
+async def run_subject(bootstrap_servers: str, topic: str, records: int, client: str, directory: Path) -> float:
     """Events per second from the first record handled to the last commit done.
 
     The end is taken when everything is durable, as the baseline's is after its last commit.
     """
     progress = Progress()
-    app = build(bootstrap_servers, topic, progress)
-    async with app.embedded(directory) as running:
+    app = build(bootstrap_servers, topic, client, progress)
+    # Each run has a directory of its own, and the group of the run before.
+    async with app.embedded(directory, take_over=True) as running:
         while progress.moves < records:  # noqa: ASYNC110 - an event of this loop is not for handlers to set
             await asyncio.sleep(POLL_S)
         await running.engine.idle()
@@ -69,8 +70,8 @@ def totals(directory: Path) -> dict[str, int]:
     return {"moves": sum(driver.moves for driver in drivers), "metres": sum(driver.metres for driver in drivers)}
 
 
-def main(bootstrap_servers: str, topic: str, records: str, directory: str) -> None:
-    events_per_s = asyncio.run(run_subject(bootstrap_servers, topic, int(records), Path(directory)))
+def main(bootstrap_servers: str, topic: str, records: str, client: str, directory: str) -> None:
+    events_per_s = asyncio.run(run_subject(bootstrap_servers, topic, int(records), client, Path(directory)))
     print(msgspec.json.encode(Measured(events_per_s, totals(Path(directory)))).decode())
 
 

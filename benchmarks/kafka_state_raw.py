@@ -73,7 +73,7 @@ def main(bootstrap_servers: str, topic: str, records: str, directory: str) -> No
     table = Table(Path(directory) / "raw.db")
     consumer = Consumer(
         {
-            **CLIENT_OPTIONS,
+            **CLIENT_OPTIONS["confluent"],
             "bootstrap.servers": bootstrap_servers,
             "group.id": f"raw-{Path(directory).name}",
             "enable.auto.commit": False,

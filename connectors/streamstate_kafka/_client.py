@@ -1,6 +1,7 @@
 """The port to a Kafka client library: what the source and the sink need of one, and no more.
 
-C1: a reader never joins its group; it reads what it is told to, and reports offsets only for others to see.
+C1: a reader never joins its group; it reads what it is told to. The group's offsets are there for others to see, and
+their metadata for those who would read the same.
 C2: `Reader.read` loses nothing when it is cancelled: the next call goes on with the record after the last one returned.
 """
 
@@ -53,12 +54,31 @@ class Fetched(msgspec.Struct, frozen=True):
     faults: list[Fault]
 
 
+class GroupOffset(msgspec.Struct, frozen=True):
+    """What a consumer group says of one partition."""
+
+    offset: int
+    metadata: str = ""
+
+
 class ClientError(Exception):
     """The client could not do what was asked; the text says why and holds no secret."""
 
 
-class Reader(Protocol):
-    """Reads the partitions it is given, on behalf of one consumer group."""
+class Group(Protocol):
+    """The offsets of one consumer group."""
+
+    async def reported(self, partitions: Sequence[Partition]) -> dict[Partition, GroupOffset]:
+        """The group's offsets now, without partitions that have none; within a bounded time. Raises ClientError."""
+        ...
+
+    async def report(self, offsets: Mapping[Partition, GroupOffset]) -> None:
+        """Commit offsets to the group; returns, within a bounded time, when they are there. Raises ClientError."""
+        ...
+
+
+class Reader(Group, Protocol):
+    """Reads the partitions it is given, on behalf of its group."""
 
     async def starts(self, partitions: Sequence[Partition], start: Start) -> dict[Partition, int]:
         """The offset at which each partition starts. Raises ClientError."""
@@ -66,6 +86,10 @@ class Reader(Protocol):
 
     async def bounds(self, partition: Partition) -> tuple[int, int]:
         """The first offset there is, and the one after the last. Raises ClientError."""
+        ...
+
+    async def position(self, partition: Partition) -> int:
+        """The offset after the last record that `read` gave of it, -1 if it gave none. Raises ClientError."""
         ...
 
     async def assign(self, positions: Mapping[Partition, int]) -> None:
@@ -80,13 +104,7 @@ class Reader(Protocol):
         """What is there now; waits a moment if that is nothing, and may return nothing."""
         ...
 
-    def report(self, positions: Mapping[Partition, int]) -> None:
-        """Commit offsets to the group without waiting; failures are logged, once per change."""
-        ...
-
-    async def close(self, positions: Mapping[Partition, int]) -> None:
-        """Commit these offsets, within a bounded time, and leave."""
-        ...
+    async def close(self) -> None: ...
 
 
 class Writer(Protocol):

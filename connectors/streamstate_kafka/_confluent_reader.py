@@ -9,7 +9,6 @@ does not read stops the fetching, and as the consumer is in no group, nobody mis
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar, cast
@@ -17,9 +16,10 @@ from typing import Protocol, TypeVar, cast
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streamstate.definitions import Record, Start
-from streamstate_kafka._client import ClientError, Fault, FaultKind, Fetched, Partition
+from streamstate_kafka._client import ClientError, Fault, FaultKind, Fetched, GroupOffset, Partition
 from streamstate_kafka._codes import LocalError, told
-from streamstate_kafka._notices import LOGGER, Notices
+from streamstate_kafka._confluent_group import ConfluentGroup
+from streamstate_kafka._notices import LOGGER
 from streamstate_kafka._options import Options
 
 T = TypeVar("T")
@@ -27,15 +27,10 @@ T = TypeVar("T")
 READ_MAX = 1_000  # records a read; larger ones measured no faster, and hold the event loop longer
 IDLE_S_MAX = 0.25  # bounds how late a close or a look for new partitions may be
 ANSWER_S_MAX = 5.0
-REPORT_S_MAX = 3.0  # the last report of a close; lag tools are not worth a longer wait
 
 # librdkafka's own pause after a full queue, 1000 ms, throttles a catch-up to a fifth.
 DEFAULTS = {"fetch.queue.backoff.ms": "5", "topic.metadata.refresh.interval.ms": "30000"}
-# Without a group the session's timeout only says how long an unanswered report may hold up the end of the consumer,
-# which is 45 s otherwise.
 OURS = {
-    "session.timeout.ms": "2000",
-    "heartbeat.interval.ms": "500",
     "auto.offset.reset": "error",
     "enable.auto.commit": "false",
     "enable.auto.offset.store": "false",
@@ -64,14 +59,13 @@ class ConfluentReader:
 
     def __init__(self, options: Options, group: str) -> None:
         self._options = options
-        self._group = group
-        self._notices = Notices(f"consumer group {group!r} at {options.bootstrap_servers}")
+        self._name = group
+        self._group = ConfluentGroup(options, group)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="kafka-reader")
         self._commands = ThreadPoolExecutor(1, thread_name_prefix="kafka-reader-commands")
         self._consumer: Consumer | None = None
         self._waiting: asyncio.Future[Message | None] | None = None
         self._faults: list[Fault] = []
-        self._reported = False
         self._closed = False
 
     async def starts(self, partitions: Sequence[Partition], start: Start) -> dict[Partition, int]:
@@ -79,6 +73,10 @@ class ConfluentReader:
 
     async def bounds(self, partition: Partition) -> tuple[int, int]:
         return await self._command(lambda consumer: _watermarks(consumer, partition))
+
+    async def position(self, partition: Partition) -> int:
+        (found,) = await self._command(lambda consumer: consumer.position([TopicPartition(*partition)]))
+        return max(found.offset, -1)  # librdkafka says "none" by a number below
 
     async def assign(self, positions: Mapping[Partition, int]) -> None:
         await self._command(lambda consumer: _assign(consumer, positions))
@@ -101,22 +99,20 @@ class ConfluentReader:
                 messages = [first, *consumer.consume(READ_MAX - 1, 0)]
         return self._fetched(messages)
 
-    def report(self, positions: Mapping[Partition, int]) -> None:
-        if self._consumer is None or self._closed or not positions:
-            return
-        try:
-            self._consumer.commit(offsets=_offsets(positions), asynchronous=True)
-        except KafkaException as error:
-            self._on_commit(error.args[0], [])
+    async def reported(self, partitions: Sequence[Partition]) -> dict[Partition, GroupOffset]:
+        return await self._group.reported(partitions)
 
-    async def close(self, positions: Mapping[Partition, int]) -> None:
+    async def report(self, offsets: Mapping[Partition, GroupOffset]) -> None:
+        await self._group.report(offsets)
+
+    async def close(self) -> None:
         self._closed = True
         consumer, self._consumer = self._consumer, None
         if self._waiting is not None:
             await asyncio.wait([self._waiting])
         if consumer is not None:
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._commands, self._leave, consumer, positions)
+            await asyncio.get_running_loop().run_in_executor(self._commands, consumer.close)
+        await self._group.close()
         self._thread.shutdown(wait=False)
         self._commands.shutdown(wait=False)
 
@@ -151,8 +147,6 @@ class ConfluentReader:
                 )
             )
         self._faults = []
-        if records and not faults:
-            self._notices.well()
         return Fetched(records, faults)
 
     def _fault(self, error: KafkaError, message: _Consumed | None = None) -> Fault:
@@ -168,10 +162,10 @@ class ConfluentReader:
 
     def _connected(self) -> Consumer:
         if self._closed:
-            raise ClientError(f"the reader of consumer group {self._group!r} is closed")
+            raise ClientError(f"the reader of consumer group {self._name!r} is closed")
         if self._consumer is None:
-            settings: dict[str, object] = {**DEFAULTS, **self._options.for_consumer(), **OURS, "group.id": self._group}
-            settings |= {"error_cb": self._on_error, "on_commit": self._on_commit}
+            settings: dict[str, object] = {**DEFAULTS, **self._options.for_consumer(), **OURS, "group.id": self._name}
+            settings["error_cb"] = self._on_error
             try:
                 self._consumer = Consumer(settings, logger=LOGGER)
             except KafkaException as error:
@@ -196,26 +190,9 @@ class ConfluentReader:
         found = _offsets_at(consumer, partitions, int(start.moment.timestamp() * 1000))
         return {partition: found[partition] if found[partition] >= 0 else ends[partition] for partition in partitions}
 
-    def _leave(self, consumer: Consumer, positions: Mapping[Partition, int]) -> None:
-        """The last report, answered or not within its time; then the consumer's own end."""
-        consumer.unassign()  # from here on a poll serves answers only
-        if positions:
-            self._reported = False
-            consumer.commit(offsets=_offsets(positions), asynchronous=True)
-            deadline = time.monotonic() + REPORT_S_MAX
-            while not self._reported and time.monotonic() < deadline:
-                consumer.poll(0.05)
-        consumer.close()
-
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal() or error.code() in TOLD:
             self._faults.append(self._fault(error))
-
-    def _on_commit(self, error: KafkaError | None, _: list[TopicPartition]) -> None:
-        self._reported = True
-        if error is not None:
-            text = self._options.scrub(error.str())
-            self._notices.warn("report", f"offsets not reported, lag tools show older ones: {text}")
 
 
 def _offsets_at(consumer: Consumer, partitions: Sequence[Partition], moment_ms: int) -> dict[Partition, int]:

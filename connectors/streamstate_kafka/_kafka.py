@@ -2,17 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from streamstate.definitions import SubscriptionSpec
 from streamstate.engine import Sink
 from streamstate.errors import DefinitionError
 from streamstate.ingress import Source
+from streamstate_kafka._aiokafka_options import translated
 from streamstate_kafka._client import ClientError, KafkaClient
 from streamstate_kafka._options import Options, OptionValue, checked
 from streamstate_kafka._sink import KafkaSink
 from streamstate_kafka._source import KafkaSource
 from streamstate_kafka._topics import missing_topic
+
+# The clients are imported when they are chosen, so that the package can be imported, and say this, without them.
+
+
+def _confluent(options: Options) -> KafkaClient:
+    try:
+        import confluent_kafka  # noqa: F401 - only to find out whether it is there
+    except ImportError:
+        raise DefinitionError("Kafka needs confluent-kafka: pip install 'streamstate[kafka]'") from None
+    from streamstate_kafka._confluent import ConfluentClient
+
+    return ConfluentClient(options)
+
+
+def _aiokafka(options: Options) -> KafkaClient:
+    try:
+        import aiokafka  # type: ignore[import-untyped] # noqa: F401 - ships no types; only to find out whether it is there
+    except ImportError:
+        raise DefinitionError(
+            "Kafka(..., client='aiokafka') needs aiokafka: pip install 'streamstate[aiokafka]'"
+        ) from None
+    from streamstate_kafka._aiokafka import AiokafkaClient
+
+    return AiokafkaClient(options)
+
+
+class _Client(NamedTuple):
+    """How a client's options are checked, and how it is made."""
+
+    check: Callable[[Mapping[str, OptionValue], str], dict[str, str]]
+    connect: Callable[[Options], KafkaClient]
+
+
+CLIENTS = {"confluent": _Client(checked, _confluent), "aiokafka": _Client(translated, _aiokafka)}
 
 
 class Kafka:
@@ -21,13 +57,16 @@ class Kafka:
     Args:
         bootstrap_servers: `host:port`, or several with commas.
         name: how subscriptions and topics name this cluster.
-        options: options of the client library, for instance `security.protocol`, `sasl.mechanism`, `ssl.ca.location`;
-            for confluent those of librdkafka. `topic.metadata.refresh.interval.ms` (30,000 here) is also how often new
-            partitions and, for patterns, new topics are looked for.
-        client: the client library; `confluent` is the one there is.
+        options: options of the client library under the names that librdkafka gives them, for instance
+            `security.protocol`, `sasl.mechanism`, `ssl.ca.location`; aiokafka also takes its own names.
+            `topic.metadata.refresh.interval.ms` (30,000 here) is also how often new partitions and, for patterns, new
+            topics are looked for.
+        client: the client library: `confluent`, or `aiokafka`, which needs no C library, runs on the application's
+            event loop, and shows no topic ids.
 
     Raises:
-        DefinitionError: an option that streamstate sets itself, an unknown client, or the client is not installed.
+        DefinitionError: an option that streamstate sets itself or the client cannot follow, an unknown client, or the
+            client is not installed.
 
     Example:
         >>> Kafka("broker:9093", options={"sasl.mechanism": "PLAIN", "sasl.password": "s3cret"})
@@ -42,10 +81,12 @@ class Kafka:
         options: Mapping[str, OptionValue] | None = None,
         client: str = "confluent",
     ) -> None:
-        if client != "confluent":
-            raise DefinitionError(f"Kafka {name!r}: there is no client {client!r}; expected 'confluent'")
+        if client not in CLIENTS:
+            expected = " or ".join(repr(each) for each in CLIENTS)
+            raise DefinitionError(f"Kafka {name!r}: there is no client {client!r}; expected {expected}")
         self._name = name
-        self._options = Options.checked(bootstrap_servers, options or {}, f"Kafka {name!r}")
+        self._client = client
+        self._options = Options.checked(bootstrap_servers, options or {}, f"Kafka {name!r}", CLIENTS[client].check)
         self._connect(self._options)
 
     @property
@@ -58,7 +99,8 @@ class Kafka:
         Raises:
             DefinitionError: one of the subscription's own client options cannot be set.
         """
-        own = checked(subscription.options, f"subscription {subscription.name!r} at {subscription.site}")
+        owner = f"subscription {subscription.name!r} at {subscription.site}"
+        own = CLIENTS[self._client].check(subscription.options, owner)
         options = self._options.merged(own)
         return KafkaSource(self._cluster(), subscription, self._connect(options), options)
 
@@ -82,18 +124,11 @@ class Kafka:
     def _cluster(self) -> str:
         return f"Kafka {self._name!r} at {self._options.bootstrap_servers}"
 
-    @staticmethod
-    def _connect(options: Options) -> KafkaClient:
-        try:
-            import confluent_kafka  # noqa: F401 - only to find out whether it is there
-        except ImportError:
-            raise DefinitionError("Kafka needs confluent-kafka: pip install 'streamstate[kafka]'") from None
-        # Here and not above, so that the package can be imported, and say this, without its client.
-        from streamstate_kafka._confluent import ConfluentClient
-
-        return ConfluentClient(options)
+    def _connect(self, options: Options) -> KafkaClient:
+        return CLIENTS[self._client].connect(options)
 
     def __repr__(self) -> str:
         shown = self._options.redacted()
         servers = shown.pop("bootstrap.servers")
-        return f"Kafka({servers!r}, name={self._name!r}, options={shown!r})"
+        client = "" if self._client == "confluent" else f", client={self._client!r}"
+        return f"Kafka({servers!r}, name={self._name!r}, options={shown!r}{client})"

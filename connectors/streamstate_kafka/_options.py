@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from streamstate.errors import DefinitionError
 
 OptionValue: TypeAlias = str | int | float | bool
+Check: TypeAlias = "Callable[[Mapping[str, OptionValue], str], dict[str, str]]"
 
 SECRET_MARKS = (
     "password",
@@ -74,11 +75,13 @@ class Options:
     values: Mapping[str, str]
 
     @classmethod
-    def checked(cls, bootstrap_servers: str, options: Mapping[str, OptionValue], owner: str) -> Options:
-        """Raises DefinitionError for an option that is ours, and for a value that is no plain one."""
+    def checked(
+        cls, bootstrap_servers: str, options: Mapping[str, OptionValue], owner: str, check: Check | None = None
+    ) -> Options:
+        """Raises DefinitionError for an option that is ours, and whatever else the client's own check refuses."""
         if not bootstrap_servers.strip():
             raise DefinitionError(f"{owner} has no bootstrap servers; expected 'host:port' or 'host:port,host:port'")
-        return cls(bootstrap_servers, checked(options, owner))
+        return cls(bootstrap_servers, (check or checked)(options, owner))
 
     def merged(self, options: Mapping[str, str]) -> Options:
         """These options, overridden by others."""

@@ -1,4 +1,4 @@
-"""What the tests of the Kafka connector share: subscriptions, records in and out, and waiting with a deadline."""
+"""What the tests of the Kafka connector share: subscriptions, clients, records in and out, waiting with a deadline."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from streamstate.definitions import Policies, Record, Start, SubscriptionSpec
 from streamstate.ingress import PartitionId, Records, Source, SourceStopped
 from streamstate.storage import OutboxMessage
-from streamstate_kafka import Kafka
+from streamstate_kafka import Fault, FaultKind, Kafka, KafkaClient, Reader, Writer
+from streamstate_kafka._client import Partition
+from streamstate_kafka._options import OptionValue
 
+CLIENTS = ("confluent", "aiokafka")
 WAIT_S_MAX = 30.0
 PROMPT = {"topic.metadata.refresh.interval.ms": "200"}  # look for what is new soon
 
@@ -50,14 +53,77 @@ def subscription(
 
 @asynccontextmanager
 async def opened(
-    servers: str, spec: SubscriptionSpec, positions: Mapping[PartitionId, int] | None = None
+    servers: str,
+    spec: SubscriptionSpec,
+    positions: Mapping[PartitionId, int] | None = None,
+    *,
+    client: str = "confluent",
 ) -> AsyncIterator[Source]:
-    source = Kafka(servers).source(spec)
+    source = Kafka(servers, client=client).source(spec)
     try:
         await source.open(positions or {})
         yield source
     finally:
         await source.close()
+
+
+class Port:
+    """The client port to one cluster, through one client library."""
+
+    def __init__(self, kind: str, servers: str) -> None:
+        self.kind = kind
+        self._servers = servers
+        self._readers: list[Reader] = []
+        self._writers: list[Writer] = []
+        self._clients: list[KafkaClient] = []
+
+    def client(self, options: Mapping[str, OptionValue] | None = None) -> KafkaClient:
+        kafka = Kafka(self._servers, options=options, client=self.kind)
+        self._clients.append(kafka._connect(kafka._options))
+        return self._clients[-1]
+
+    def reader(self, options: Mapping[str, OptionValue] | None = None, *, group: str | None = None) -> Reader:
+        self._readers.append(self.client(options).reader(group or unique("group"), {}))
+        return self._readers[-1]
+
+    def writer(self, options: Mapping[str, OptionValue] | None = None) -> Writer:
+        self._writers.append(self.client(options).writer())
+        return self._writers[-1]
+
+    async def close(self) -> None:
+        made: list[Reader | Writer | KafkaClient] = [*self._readers, *self._writers, *self._clients]
+        for each in made:
+            await each.close()
+
+
+async def read_port(reader: Reader, count: int, *, seconds: float = WAIT_S_MAX) -> list[Record]:
+    """That many records, and not one more; no fault but those that pass."""
+    records: list[Record] = []
+    async with asyncio.timeout(seconds):
+        while len(records) < count:
+            fetched = await reader.read()
+            assert [fault for fault in fetched.faults if fault.kind is not FaultKind.TRANSIENT] == []
+            records += fetched.records
+    assert len(records) == count
+    return records
+
+
+async def first_fault(reader: Reader) -> tuple[list[Record], Fault]:
+    """The first fault, and the records before it."""
+    records: list[Record] = []
+    async with asyncio.timeout(WAIT_S_MAX):
+        while True:
+            fetched = await reader.read()
+            records += fetched.records
+            if fetched.faults:
+                return records, fetched.faults[0]
+
+
+def by_partition(records: Sequence[Record]) -> dict[Partition, list[bytes | None]]:
+    values: dict[Partition, list[bytes | None]] = {}
+    for record in records:
+        values.setdefault((record.topic, record.partition), []).append(record.value)
+    return values
 
 
 async def read(source: Source, count: int) -> list[Record]:

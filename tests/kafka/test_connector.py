@@ -4,16 +4,13 @@ import asyncio
 import re
 import socket
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 import pytest
 
-from streamstate.definitions import Start
 from streamstate.errors import SinkError, SourceError
 from streamstate.ingress import Connector, Source, SourceStopped
-from streamstate_kafka import Capability, Kafka
+from streamstate_kafka import Kafka
 from streamstate_kafka.testing import MockCluster
-from tests.brokers import Broker
 from tests.kafka.support import PROMPT, batch, opened, outbox, read, send, subscription, take, unique, values_of
 
 FAIL_S_MAX = 12
@@ -146,18 +143,3 @@ async def test_where_there_are_no_topic_ids_records_come_with_an_empty_one(clust
     send(cluster.bootstrap_servers, topic, [b"a"])
     async with opened(cluster.bootstrap_servers, subscription(topic)) as source:
         assert (await batch(source)).topic_ids == {topic: ""}
-
-
-async def test_a_requirement_that_the_cluster_cannot_meet_is_refused_by_name(cluster: MockCluster) -> None:
-    cluster.create_topics("orders")
-    start = Start.at(datetime(2026, 1, 1, tzinfo=UTC))
-    with pytest.raises(SourceError, match=r"Start.at\(...\) needs offsets for times, which this Kafka client"):
-        async with opened(cluster.bootstrap_servers, subscription("orders", start=start)):
-            pass
-
-
-async def test_a_real_cluster_has_every_capability(kafka_broker: Broker) -> None:
-    client = Kafka._connect(Kafka(kafka_broker.bootstrap_servers)._options)
-    await client.topics()
-    assert client.capabilities == frozenset(Capability)
-    await client.close()

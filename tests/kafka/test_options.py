@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import pytest
@@ -9,7 +10,7 @@ from streamstate.errors import DefinitionError
 from streamstate_kafka import Kafka
 from streamstate_kafka._codes import LocalError
 from streamstate_kafka._options import QUIET, REFUSED, Options
-from tests.kafka.support import subscription
+from tests.kafka.support import CLIENTS, subscription
 
 SECRETS = {
     "sasl.username": "alice-of-shop",
@@ -47,10 +48,11 @@ def test_the_text_of_a_client_library_loses_our_secrets() -> None:
     )
 
 
+@pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("name", sorted(REFUSED))
-def test_an_option_of_ours_is_refused_by_name_with_the_reason(name: str) -> None:
+def test_an_option_of_ours_is_refused_by_name_with_the_reason(name: str, client: str) -> None:
     with pytest.raises(DefinitionError) as raised:
-        Kafka("broker:9092", name="main", options={name: "x"})
+        Kafka("broker:9092", name="main", options={name: "x"}, client=client)
     assert "Kafka 'main'" in str(raised.value)
     assert repr(name) in str(raised.value)
     assert REFUSED[name] in str(raised.value)
@@ -80,18 +82,43 @@ def test_each_kind_of_client_gets_only_the_options_that_it_knows() -> None:
     assert set(options.common()) == common
 
 
+@pytest.mark.parametrize(
+    ("client", "package", "text"),
+    [
+        ("confluent", "confluent_kafka", "Kafka needs confluent-kafka: pip install 'streamstate[kafka]'"),
+        (
+            "aiokafka",
+            "aiokafka",
+            "Kafka(..., client='aiokafka') needs aiokafka: pip install 'streamstate[aiokafka]'",
+        ),
+    ],
+)
 def test_a_client_library_that_is_not_there_is_named_with_the_way_to_install_it(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, client: str, package: str, text: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, "confluent_kafka", None)
+    monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(DefinitionError) as raised:
-        Kafka("broker:9092")
-    assert str(raised.value) == "Kafka needs confluent-kafka: pip install 'streamstate[kafka]'"
+        Kafka("broker:9092", client=client)
+    assert str(raised.value) == text
+
+
+def test_aiokafka_does_without_confluent_kafka() -> None:
+    program = (
+        "import sys; sys.modules['confluent_kafka'] = None\n"
+        "import asyncio\n"
+        "from streamstate_kafka import Kafka\n"
+        "asyncio.run(Kafka('127.0.0.1:1', client='aiokafka').sink().close())\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
 
 
 def test_an_unknown_client_is_refused() -> None:
-    with pytest.raises(DefinitionError, match="there is no client 'pykafka'; expected 'confluent'"):
+    with pytest.raises(DefinitionError, match="there is no client 'pykafka'; expected 'confluent' or 'aiokafka'"):
         Kafka("broker:9092", client="pykafka")
+
+
+def test_the_client_is_shown() -> None:
+    assert repr(Kafka("broker:9092", client="aiokafka")).endswith(", client='aiokafka')")
 
 
 @pytest.mark.parametrize("code", LocalError)
