@@ -119,7 +119,12 @@ class Session(Ledger):
             if not self.machine.pending:
                 self.outcome = ENDED_EMPTY
                 return False
-        self._settle()
+        # What runs on the loop now, the handler's own tasks or itself, is the current task while it does.
+        root.leave()
+        try:
+            self._settle()
+        finally:
+            root.enter()
         if root.was_cancelled:
             # A session with a journal is not used again.
             self._open_journal()

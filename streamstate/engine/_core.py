@@ -251,7 +251,6 @@ class Core:
 
     def pass_on(self, slot: KeySlot) -> None:
         """The key is free: the next one in its queue holds it (I4)."""
-        slot.holder = None
         while slot.is_waited_for:
             inv = slot.queue.popleft()
             if inv.row.status is Status.PENDING:
@@ -260,17 +259,25 @@ class Core:
                 return
         if slot.is_spilled:
             self.refill(slot)
+        else:
+            slot.holder = None
 
     def refill(self, slot: KeySlot) -> None:
-        """The part of a queue that is in memory is used up: read on, once what was spilled is durable."""
-        if slot.batch > self.commits.durable:
-            self.refills.append(slot)
-            return
-        if slot.holder is None and not slot.is_waited_for:
-            before = slot.last_seq
+        """The part of a queue that is in memory is used up: read on, once the store shows who of the rest has ended.
+
+        Until then the key stays with the one that has ended, so that no new input overtakes the rest.
+        """
+        durable = self.commits.durable
+        if slot.batch <= durable:
+            before, last_holder, slot.holder = slot.last_seq, slot.holder, None
             self._fill(slot)
-            if slot.last_seq == before:
+            if slot.last_seq > before:
+                return
+            if slot.spilled_batch <= durable:
                 slot.spilled_seq = before
+                return
+            slot.holder = last_holder
+        self.refills.append(slot)
 
     def accept(self, request: Request) -> InvocationRow | None:
         """Take an input in; the row of the one that is there already, or None when it is new (E2)."""
@@ -340,7 +347,7 @@ class Core:
             self.enqueue(inv)
         elif slot.is_spilled or len(slot.queue) >= QUEUE_IN_MEMORY_MAX:
             slot.spilled_seq = inv.row.seq
-            slot.batch = inv.batch
+            slot.spilled_batch = inv.batch
             self.spilled[inv.id] = (inv.batch, inv.row)
             del self.live[inv.id]
         else:

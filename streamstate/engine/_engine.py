@@ -214,6 +214,7 @@ class Engine:
         existing = self.core.accept(
             Request(invocation, spec, key, body, origin, idempotency_key, is_identified, due_ms)
         )
+        self._kick()  # one that has to wait for its key is to be durable too
         return invocation, existing is None
 
     def result(self, invocation: str) -> asyncio.Future[Outcome]:

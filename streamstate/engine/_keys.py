@@ -104,6 +104,7 @@ class KeySlot:
         "holder",
         "ident",
         "last_seq",
+        "spilled_batch",
         "spilled_seq",
         "values",
     )
@@ -115,6 +116,7 @@ class KeySlot:
         self._queue: deque[Live] | None = None
         self.last_seq = 0
         self.spilled_seq = 0
+        self.spilled_batch = 0
         self.batch = 0
         self._pending: dict[str, bytes | None]
         self._pending_batch = 0

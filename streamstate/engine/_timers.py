@@ -35,7 +35,11 @@ class Timers:
         self._ask()
 
     def add(self, row: TimerRow) -> None:
-        self._cancelled.discard(row.id)
+        if row.id in self._cancelled:
+            # Set again while its cancelled twin is still there, which is rare: the twin must not fire in its place.
+            self._heap = [each for each in self._heap if each[1:4] != row.id]
+            heapq.heapify(self._heap)
+            self._cancelled.discard(row.id)
         heapq.heappush(self._heap, (row.fire_ms, row.invocation, row.kind, row.index, row.attempt))
         if self._asked_ms is None or row.fire_ms < self._asked_ms:
             self._ask()

@@ -10,6 +10,7 @@ from streamstate.journal import Completion, Success
 from streamstate.storage import InvocationRow, Status, TimerRow
 
 PURGE_EVERY_MS = 60_000
+PURGE_ON_MS = 100  # while there is more
 PAGE = 1_000
 
 
@@ -59,18 +60,14 @@ class Upkeep:
 
     def _purge(self) -> None:
         core = self._core
-        now_ms = self._core.clock.now_ms()
-        core.timers.add(TimerRow(now_ms + PURGE_EVERY_MS, "", "purge", 0))
-        while expired := [
-            name
-            for name in self._core.store.invocations.expired(now_ms, PAGE)
-            if name not in core.commits.batch.invocations
-        ]:
-            for invocation in expired:
-                self._forget(invocation)
-            core.commits.touch()
-            if len(expired) < PAGE:
-                return
+        now_ms = core.clock.now_ms()
+        expired = core.store.invocations.expired(now_ms, PAGE)
+        for invocation in expired:
+            self._forget(invocation)
+        core.commits.touch()
+        # The next page is there to be seen when this one is durable.
+        pause_ms = PURGE_EVERY_MS if len(expired) < PAGE else PURGE_ON_MS
+        core.timers.add(TimerRow(now_ms + pause_ms, "", "purge", 0))
 
     def _forget(self, invocation: str) -> None:
         """Past its retention; the state and the promises of a workflow go with its run."""
@@ -119,7 +116,7 @@ class Upkeep:
         slot = inv.slot
         if slot is None or slot.holder is not inv:
             return True
-        return not slot.is_waited_for and slot.batch <= self._core.commits.durable
+        return not slot.is_waited_for and max(slot.batch, slot.spilled_batch) <= self._core.commits.durable
 
 
 def _is_outdated(inv: Live, timer: TimerRow) -> bool:
