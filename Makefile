@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench kafka
+.PHONY: help install demo test check simulate mutants coverage bench kafka
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## a .venv with everything for development
 
@@ -27,6 +27,16 @@ check: $(INSTALLED) ## format, lint, layers, types and tests: what a change must
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/python -m pytest $(ARGS)
+
+SEEDS ?= 0..2000
+simulate: $(INSTALLED) ## seeded simulations of the engine: make simulate SEEDS=0..50000
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
+
+mutants: $(INSTALLED) ## one-line bugs in a copy of the engine; the tests must see each
+	@$(BIN)/python -m tests.mutants $(ARGS)
+
+coverage: $(INSTALLED) ## how much of each package its own tests cover
+	@$(BIN)/python -m tests.coverage_table $(ARGS)
 
 bench: $(INSTALLED) ## benchmarks on a real broker; one of them: make bench ARGS='kafka_state --json'
 	@$(BIN)/python -m benchmarks $(ARGS)
