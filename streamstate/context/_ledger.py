@@ -56,6 +56,7 @@ class Ledger:
         "started_ms",
         "values",
     )
+    is_replaying = False
     actions: dict[int, Action] | None = None
     _machine: Machine | None = None
     _awaiting: dict[int, tuple[HandlerFuture[Any], Decode]] | None = None
@@ -304,7 +305,7 @@ class Ledger:
         if index is None:
             return
         self.machine.forget(index)
-        if self.machine.is_next_new():
+        if not self.is_replaying:
             if self._cancelled_timers is None:
                 self._cancelled_timers = []
             self._cancelled_timers.append(index)

@@ -218,6 +218,9 @@ class Session(Ledger):
             self._drain()
             if not root.is_done:
                 self._block()
+            elif root.exception is not None and failure_of(root.exception) is None:
+                # The attempt has failed and is discarded: nothing that it began is waited for.
+                self._fail(root.exception)
             elif (loop.tasks or self.notes is None) and self._has_more():
                 self.outcome = BLOCKED
             else:

@@ -39,6 +39,19 @@ class Releases:
     counted: list[Live] = field(default_factory=list)
     cleared: list[str] = field(default_factory=list)
 
+    def answer(self) -> None:
+        """Tell the callers in this process."""
+        for reply, outcome in self.replies:
+            if reply.done():
+                continue
+            if isinstance(outcome, InvocationPausedError):
+                reply.set_exception(outcome)
+            else:
+                reply.set_result(outcome)
+        for accepted in self.accepted:
+            if not accepted.done():
+                accepted.set_result(None)
+
 
 class Commits:
     """The batch that is being filled, and the one that is being written.

@@ -27,6 +27,7 @@ from streamstate.errors import HandlerFault, InvocationPausedError, NotFoundErro
 from streamstate.journal import (
     Arrival,
     Command,
+    Completion,
     Outcome,
 )
 from streamstate.serde import EmptySerde
@@ -110,7 +111,10 @@ class Core:
     def drop_timer(self, invocation: str, kind: str, index: int) -> None:
         self.commits.batch.timers[(invocation, kind, index)] = None
         self.commits.touch()
-        self.timers.cancel((invocation, kind, index))
+        inv = self.live.get(invocation)
+        arrived = inv.inbox if inv is not None and kind == "sleep" else ()
+        if not any(isinstance(each, Completion) and each.index == index for each in arrived):
+            self.timers.cancel((invocation, kind, index))
 
     def find_row(self, invocation: str) -> InvocationRow | None:
         """The row of an invocation, wherever it is."""
@@ -218,21 +222,30 @@ class Core:
         return inv
 
     def _fill(self, slot: KeySlot) -> None:
+        rows = self._load_queue(slot)
+        while len(rows) == QUEUE_IN_MEMORY_MAX and slot.holder is None and not slot.is_waited_for:
+            rows = self._load_queue(slot)
+        if len(rows) == QUEUE_IN_MEMORY_MAX:
+            slot.spilled_seq = max(slot.spilled_seq, slot.last_seq + 1)
+        if slot.holder is None and slot.is_waited_for:
+            self.pass_on(slot)
+
+    def _load_queue(self, slot: KeySlot) -> list[InvocationRow]:
         rows = self.store.invocations.lane(*slot.ident, slot.last_seq, QUEUE_IN_MEMORY_MAX)
         for row in rows:
+            slot.last_seq = row.seq
+            if row.id in self.ended:
+                continue  # the store does not show it yet
             # It may be in memory already, with arrivals that the row does not show yet.
             inv = self.live.get(row.id) or self._adopt(row, self._spec_of(row), slot)
-            slot.last_seq = row.seq
+            inv.slot = slot  # it may be one that was looked up behind the queue, when the key had another slot
             if row.status is Status.PENDING:
                 slot.queue.append(inv)
             else:
                 slot.holder = inv
                 if row.status in (Status.READY, Status.RUNNING):
                     self.enqueue(inv)
-        if len(rows) == QUEUE_IN_MEMORY_MAX:
-            slot.spilled_seq = max(slot.spilled_seq, slot.last_seq + 1)
-        if slot.holder is None and slot.is_waited_for:
-            self.pass_on(slot)
+        return rows
 
     def _spec_of(self, row: InvocationRow) -> HandlerSpec:
         try:

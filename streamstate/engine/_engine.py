@@ -26,7 +26,7 @@ from streamstate.engine._timers import Timers
 from streamstate.engine._upkeep import PURGE_EVERY_MS, Upkeep
 from streamstate.engine._watchdog import Watchdog
 from streamstate.errors import InvocationPausedError, NotFoundError, StreamstateError, Unavailable, UsageError
-from streamstate.journal import Completion, Outcome, Success, fresh_identity
+from streamstate.journal import Completion, Kind, Outcome, Success, fresh_identity
 from streamstate.storage import Batch, Origin, PositionId, Status, Store, TimerRow
 
 _logger = logging.getLogger("streamstate.engine")
@@ -362,9 +362,11 @@ class Engine:
         core = self.core
         work = core.work
         # Not all that are due: after a long stop that may be a million, and each brings an invocation into memory.
+        are_timers_left = True
         for _ in range(WORK_PER_PUMP - len(work)):
             timer = core.timers.pop_due()
             if timer is None:
+                are_timers_left = False  # and the clock was asked for the next one
                 break
             self._upkeep.fire(timer)
         left = WORK_PER_PUMP
@@ -372,7 +374,7 @@ class Engine:
             left -= 1
             self.executor.run(work.popleft())
         core.commits.commit()
-        if work or core.timers.are_due:
+        if work or are_timers_left:
             self._kick()
         self._tell()
 
@@ -380,19 +382,12 @@ class Engine:
 
     def _release(self, batch: Batch, releases: Releases) -> None:
         core = self.core
-        for reply, outcome in releases.replies:
-            if reply.done():
-                continue
-            if isinstance(outcome, InvocationPausedError):
-                reply.set_exception(outcome)
-            else:
-                reply.set_result(outcome)
-        for accepted in releases.accepted:
-            if not accepted.done():
-                accepted.set_result(None)
+        releases.answer()
         for inv, index in releases.steps:
             self.executor.start_step(inv, index)
         for inv, index, name in releases.reads:
+            if core.live.get(inv.id) is not inv or not core.waits.awaits(inv, index, Kind.GET):
+                continue
             value = inv.slot.values.get(name) if inv.slot is not None else None
             core.arrive(inv.id, Completion(index, Success(value), self.clock.now_ms()))
         for inv in releases.counted:

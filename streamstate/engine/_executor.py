@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 
+import msgspec
+
 from streamstate.context import (
     Blocked,
     Context,
@@ -91,9 +93,14 @@ class Executor:
             return
         while inv.session is not None and (arrival := self._next_arrival(inv)) is not None:
             inv.inbox.remove(arrival)
+            # The handler hears of it now, and its timers count from now.
+            arrival = msgspec.structs.replace(arrival, at_ms=self._core.clock.now_ms())
             with running(inv.session.loop):
                 inv.session.arrive(arrival)
             self.conclude(inv, arrival)
+            if isinstance(arrival, CancelArrived) and arrival.raised and inv.session is not None:
+                # Steps that were held back by the cancellation, of which the handler had heard already.
+                self._restart(inv, inv.session)
         self.drop_if_asked(inv)
 
     def _may_run(self, inv: Live) -> bool:
@@ -136,6 +143,7 @@ class Executor:
         core = self._core
         now_ms = core.clock.now_ms()
         self._leave(inv, now_ms, outcome)
+        core.trials.ended(inv.id)
         origin = inv.row.origin
         if origin.caller:
             caller = core.live.get(origin.caller)
@@ -179,7 +187,9 @@ class Executor:
 
     def retry_step(self, inv: Live, index: int) -> None:
         """The pause of a step that failed is over."""
-        if inv.row.status is Status.PAUSED or inv.row.due_ms is not None:
+        if inv.row.status is Status.PAUSED or inv.row.due_ms is not None or inv.is_cancelling:
+            # It does not run now; if the handler goes on to wait for it, it is begun again.
+            inv.backoff.pop(index, None)
             return
         if inv.session is None and not self._enter(inv):
             return
@@ -231,7 +241,10 @@ class Executor:
     def _restart(self, inv: Live, session: Session) -> None:
         """After a replay: what was under way when the handler left memory, and is not now, begins again."""
         releases = self._core.commits.releases
+        arrived = {each.index for each in inv.inbox if isinstance(each, Completion)}
         for index, command in session.machine.pending.items():
+            if index in arrived:
+                continue  # its result is there, and will be delivered
             if command.kind == Kind.RUN and index not in inv.backoff and index not in inv.running:
                 releases.steps.append((inv, index))
             elif command.kind == Kind.GET:
@@ -276,11 +289,17 @@ class Executor:
         core = self._core
         if turn.changes and inv.slot is not None:
             inv.slot.apply(turn.changes, core.commits.batch, core.commits.touch())
-        for index in turn.cancelled_timers or ():
-            core.drop_timer(inv.id, "sleep", index)
-        if turn.effects:
+        effects = turn.effects
+        if turn.cancelled_timers:
+            # One that this very turn has set was never armed.
+            new = {index for index, _ in effects or ()}
+            for index in turn.cancelled_timers:
+                if index not in new:
+                    core.drop_timer(inv.id, "sleep", index)
+            effects = [each for each in effects or () if each[0] not in turn.cancelled_timers]
+        if effects:
             sender = Sender(inv.id, inv.row.service, inv.row.key, None if is_ended else inv)
-            self._effects.apply(sender, turn.effects)
+            self._effects.apply(sender, effects)
 
     def _suspend(self, inv: Live, session: Session) -> None:
         pending = session.machine.pending
@@ -332,21 +351,22 @@ class Executor:
         core.live.pop(inv.id, None)
         core.undelivered.pop(inv.id, None)
         kept_ms = self._kept_ms(inv, outcome)
+        inv.change(
+            status=Status.COMPLETED,
+            completed_ms=now_ms,
+            expires_ms=None if kept_ms is None else now_ms + kept_ms,
+            failure=outcome if isinstance(outcome, Failure) else None,
+            result=outcome.value if isinstance(outcome, Success) else None,
+            undelivered=0,
+            due_ms=None,
+        )
         if kept_ms is not None:
-            inv.change(
-                status=Status.COMPLETED,
-                completed_ms=now_ms,
-                expires_ms=now_ms + kept_ms,
-                failure=outcome if isinstance(outcome, Failure) else None,
-                result=outcome.value if isinstance(outcome, Success) else None,
-                undelivered=0,
-                due_ms=None,
-            )
             core.put(inv)
-            core.ended[inv.id] = (core.commits.number, inv.row)
         else:
             core.remove(inv)
         if inv.is_stored:
+            # Also of one that leaves nothing: until that is durable, the store shows it as it was.
+            core.ended[inv.id] = (core.commits.number, inv.row)
             core.stored_count -= 1
             inv.is_stored = False
         core.commits.touch()

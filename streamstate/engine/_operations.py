@@ -82,6 +82,8 @@ class Operations:
         if inv.row.status not in (Status.PAUSED, Status.BACKING_OFF):
             return
         inv.backoff.clear()
+        # Coming back, it begins again the steps that waited for their next attempt.
+        self.executor.drop(inv)
         inv.change(status=Status.READY, due_ms=None, attempt=0, first_failed_ms=None)
         core.put(inv)
         core.enqueue(inv)

@@ -66,11 +66,6 @@ class Timers:
         self._ask()
         return None
 
-    @property
-    def are_due(self) -> bool:
-        """True when `pop_due` may have one."""
-        return bool(self._heap) and self._heap[0][0] <= self._clock.now_ms()
-
     def next_ms(self) -> int | None:
         """The moment of the next timer."""
         heap = self._heap

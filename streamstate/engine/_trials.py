@@ -104,6 +104,11 @@ class Trials:
         if inv.id in self._counted and (inv.id not in self._host.live or inv.row.status is not Status.RUNNING):
             self._clear(inv.id, None)
 
+    def ended(self, invocation: str) -> None:
+        """It has ended, perhaps without a turn: killed, or cancelled before it began."""
+        if invocation in self.suspects:
+            self._clear(invocation, None)
+
     def expire(self, invocation: str) -> None:
         """Its trial has taken too long: the others go on, and it with them."""
         if invocation == self._on_trial:

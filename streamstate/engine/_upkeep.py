@@ -70,13 +70,13 @@ class Upkeep:
         core.timers.add(TimerRow(now_ms + pause_ms, "", "purge", 0))
 
     def _forget(self, invocation: str) -> None:
-        """Past its retention; the state and the promises of a workflow go with its run."""
+        """Past its retention; the state and the promises of a workflow go with its run, not with who spoke to it."""
         core = self._core
         row = self._core.store.invocations.get(invocation)
         core.commits.batch.invocations[invocation] = None
         if row is None or row.service not in self._core.program.services:
             return
-        if self._core.program.services[row.service].kind is ServiceKind.WORKFLOW:
+        if row.lane and self._core.program.services[row.service].kind is ServiceKind.WORKFLOW:
             core.forget_object(row.service, row.key)
 
     def recover(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from streamstate.context import failure_of
-from streamstate.definitions import HandlerKind, HandlerSpec
+from streamstate.definitions import HandlerKind, HandlerSpec, Program
 from streamstate.engine._clock import Clock
 from streamstate.engine._commits import Commits
 from streamstate.engine._keys import KeySlot, Live
@@ -18,8 +18,10 @@ from streamstate.journal import (
     Kind,
     Outcome,
     child_identity,
+    keyed_identity,
     parse_awakeable_id,
     pending_in,
+    workflow_identity,
 )
 from streamstate.storage import PromiseId, Store
 
@@ -27,6 +29,7 @@ from streamstate.storage import PromiseId, Store
 class Memory(Protocol):
     """What this needs of the engine: the invocations and keys in memory, and the batch."""
 
+    program: Program
     store: Store
     clock: Clock
     commits: Commits
@@ -136,14 +139,24 @@ class Waits:
         for index, command in self.pending_of(inv).items():
             if command.kind != Kind.CALL:
                 continue
-            child = self._core.load(child_identity(inv.id, index))
-            if child is None or child.slot is None:
+            child = self._core.load(self._called(inv, index, command))
+            if child is None:
                 continue
-            holder = child.slot.holder if child.row.lane else child
+            holder = child.slot.holder if child.row.lane and child.slot is not None else child
             if holder is not None and self._leads_to(holder, goals, path):
                 return True
         path.pop()
         return False
+
+    def _called(self, inv: Live, index: int, command: Command) -> str:
+        """The invocation that a call waits for; it may be another's child, by its idempotency key."""
+        service, _, handler = command.name.partition("/")
+        if self._core.program.handler(service, handler).kind is HandlerKind.WORKFLOW:
+            return workflow_identity(service, command.key or "")
+        idempotency_key = (command.options or {}).get("idempotency_key")
+        if idempotency_key is not None:
+            return keyed_identity(service, handler, command.key or "", str(idempotency_key))
+        return child_identity(inv.id, index)
 
     def forget_object(self, service: str, key: str) -> None:
         """The promises of an object are gone."""
