@@ -8,11 +8,16 @@ things at the same times, and ends the same.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+import gc
+import logging
+import warnings
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import msgspec
+import pytest
 
 from streamstate.context import (
     Action,
@@ -338,3 +343,13 @@ def check(program: Program, script: Script | None = None) -> Run:
     if isinstance(live.outcome, Blocked):
         again.close()
     return live
+
+
+@contextmanager
+def nothing_left_behind(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """No warning, no unraisable error, no task that is destroyed while it is pending."""
+    with warnings.catch_warnings(), caplog.at_level(logging.INFO):
+        warnings.simplefilter("error")
+        yield
+        gc.collect()
+    assert [record.getMessage() for record in caplog.records] == []

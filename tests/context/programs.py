@@ -421,3 +421,12 @@ def journals() -> bytes:
 
 if __name__ == "__main__":
     sys.stdout.buffer.write(journals())
+
+
+async def linger(ctx: ObjectContext, tell: Tell, name: str) -> None:
+    try:
+        await ctx.sleep(ms(60_000))
+    finally:
+        tell(f"close {name}")
+        await step(ctx, f"close {name}")
+        tell(f"closed {name}")

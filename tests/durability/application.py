@@ -11,7 +11,9 @@ import asyncio
 import hashlib
 import os
 import signal
+import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
@@ -20,6 +22,7 @@ from pathlib import Path
 import msgspec
 
 from streamstate import App, ObjectContext, StateKey, Topic, VirtualObject, subscribe
+from streamstate.errors import StreamstateError
 from streamstate_kafka import Kafka
 from tests.durability.plan import (
     REMIND_AFTER_MS,
@@ -71,6 +74,9 @@ class Applied(msgspec.Struct):
 
 BOOK = StateKey[Book]("book", default=Book())
 ARRIVED = StateKey[list[tuple[int, int]]]("arrived", default=[])
+RESTED = StateKey[list[int]]("rested", default=[])
+HEARD = StateKey[list[tuple[int, int]]]("heard", default=[])
+ANSWERS = StateKey[int]("answers", default=0)
 
 
 def applied_to(book: Book, sequence: int) -> Book:
@@ -78,14 +84,14 @@ def applied_to(book: Book, sequence: int) -> Book:
     return Book(book.count + 1, sequence, digest)
 
 
-def stamping(outside: Path) -> Callable[[str, int], str]:
-    """The step's action: leaves a line in the world outside, durable before it returns."""
+def stamping(outside: Path) -> Callable[[str, str, int], str]:
+    """The steps' action: leaves a line in the world outside, durable before it returns."""
 
-    def stamp(key: str, sequence: int) -> str:
+    def stamp(step: str, key: str, sequence: int) -> str:
         text = f"stamp-{uuid.uuid4().hex}"
         file = os.open(outside, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(file, f"{key} {sequence} {os.getpid()} {text}\n".encode())
+            os.write(file, f"{step} {key} {sequence} {os.getpid()} {time.time_ns() // 1_000_000} {text}\n".encode())
             os.fsync(file)
         finally:
             os.close(file)
@@ -108,10 +114,12 @@ def build_app(servers: str, source: str, target: str, outside: Path) -> App:
 
     @tellers.handler
     async def answer(ctx: ObjectContext, enquiry: Enquiry) -> int:
-        answered: StateKey[list[tuple[int, str]]] = StateKey(enquiry.ledger)
+        answered: StateKey[list[tuple[int, str, int]]] = StateKey(enquiry.ledger)
         before = await ctx.get(answered) or []
-        ctx.set(answered, [*before, (enquiry.sequence, enquiry.stamp)])
-        return enquiry.sequence
+        number = await ctx.get(ANSWERS) + 1
+        ctx.set(ANSWERS, number)
+        ctx.set(answered, [*before, (enquiry.sequence, enquiry.stamp, number)])
+        return number
 
     @subscribe(source, name=f"{SUBSCRIPTION}-{source}")
     @ledgers.handler
@@ -122,12 +130,15 @@ def build_app(servers: str, source: str, target: str, outside: Path) -> App:
         ctx.set(BOOK, book)
         text = ""
         if has_step(sequence):
-            text = await ctx.run("stamp", stamp, ctx.key, sequence)
+            text = await ctx.run("stamp", stamp, "stamp", ctx.key, sequence)
             ctx.set(f"stamp-{sequence}", text)
         if has_rest(sequence):
             await ctx.sleep(timedelta(milliseconds=REST_MS))
+            ctx.set(RESTED, [*await ctx.get(RESTED), sequence])
+            ctx.set(f"wake-{sequence}", await ctx.run("wake", stamp, "wake", ctx.key, sequence))
         if has_call(sequence):
-            await ctx.call(answer, Enquiry(ctx.key, sequence, text), key=f"teller-{sequence % TELLERS}")
+            number = await ctx.call(answer, Enquiry(ctx.key, sequence, text), key=f"teller-{sequence % TELLERS}")
+            ctx.set(HEARD, [*await ctx.get(HEARD), (sequence, number)])
         if has_reminder(sequence):
             due_ms = int((await ctx.time()).timestamp() * 1000) + REMIND_AFTER_MS
             ctx.send(remind, Reminder(sequence, due_ms), key=ctx.key, delay=timedelta(milliseconds=REMIND_AFTER_MS))
@@ -136,11 +147,11 @@ def build_app(servers: str, source: str, target: str, outside: Path) -> App:
     return App([ledgers, reminders, tellers], name="durability", connectors=[Kafka(servers, options=PROMPT)])
 
 
-async def serve(app: App, data: Path) -> None:
+async def serve(app: App, data: Path, *, take_over: bool) -> None:
     """Run until SIGTERM, or until the engine fails."""
     terminated = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminated.set)
-    async with app.embedded(data) as running:
+    async with app.embedded(data, take_over=take_over) as running:
         stop, failure = asyncio.create_task(terminated.wait()), asyncio.create_task(running.failed())
         await asyncio.wait({stop, failure}, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
@@ -156,9 +167,14 @@ def main() -> None:
     parser.add_argument("source", help="the topic to read")
     parser.add_argument("target", help="the topic to publish to")
     parser.add_argument("outside", type=Path, help="the file to which steps append a line")
+    parser.add_argument("--take-over", action="store_true", help="from whatever other data directory was there before")
     given = parser.parse_args()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    asyncio.run(serve(build_app(given.bootstrap, given.source, given.target, given.outside), given.data))
+    app = build_app(given.bootstrap, given.source, given.target, given.outside)
+    try:
+        asyncio.run(serve(app, given.data, take_over=given.take_over))
+    except StreamstateError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
 
 
 def _end_with_parent() -> None:

@@ -7,7 +7,8 @@ D1  Nothing is lost and nothing is applied twice: count, last sequence and diges
 D2  Every record has its message in the output topic, under its key; what is there twice is the same message twice, and
     first occurrences are in the key's order.
 D3  A step ran at least once, at most once in each process, and one and the same result of it is seen everywhere.
-D4  Delayed sends arrived exactly once and not early; calls were carried out exactly once.
+D4  Delayed sends arrived exactly once and not early. Sleeps ended exactly once and, by the clock outside, not early.
+    Calls were carried out exactly once, in the order of their caller, and the caller heard what was answered.
 D5  A journal holds a step and its result once, and a result that was ever in a journal is the final one.
 D6  Reported offsets never pass the stored positions, and at rest both are the ends of the partitions.
 D7  At rest nothing is left over: no live invocation, no message in the outbox.
@@ -18,10 +19,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tests.durability.plan import has_call, has_reminder, has_step
+from tests.durability.plan import REST_MS, has_call, has_reminder, has_rest, has_step
+
+CLOCKS_APART_MS = 2  # the engine's clock and the one outside, both in whole milliseconds
+STEPS: dict[str, Callable[[int], bool]] = {"stamp": has_step, "wake": has_rest}
 
 EventId = tuple[str, int]  # key, sequence
 
@@ -35,10 +39,12 @@ class Book:
 
 @dataclass(frozen=True, slots=True)
 class StepRun:
-    """One line that a step's action left outside."""
+    """One line that a step's action left outside; at_ms is by the clock there."""
 
+    step: str
     event: EventId
     process: int
+    at_ms: int
     stamp: str
 
 
@@ -50,8 +56,20 @@ class Reminded:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
+    """One call, seen by the one that was called, which counts its calls."""
+
     event: EventId
     stamp: str
+    teller: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One call, seen by its caller."""
+
+    event: EventId
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +106,11 @@ class Glimpse:
     journals: tuple[JournalEntry, ...] = ()
 
     @property
+    def has_work(self) -> bool:
+        """Whether anything was begun and not ended: invocations, with their sleeps, steps and calls, or messages."""
+        return self.live > 0 or self.outbox > 0
+
+    @property
     def lag(self) -> int:
         return sum(end - self.stored.get(partition, 0) for partition, end in self.ends.items())
 
@@ -99,15 +122,20 @@ class Evidence:
     Attributes:
         sent: how many records of each key the broker acknowledged; their sequences are 1, 2, 3 and so on.
         ends: the end of each partition of the input topic.
+        stamps: per step, the results in the state.
+        rested: whose sleep ended.
+        answered: in the order in which each teller carried them out for each caller.
         at_rest: the store at the end; glimpses: the store after each kill.
     """
 
     sent: Mapping[str, int]
     ends: Mapping[int, int]
     books: Mapping[str, Book]
-    stamps: Mapping[EventId, str]
+    stamps: Mapping[str, Mapping[EventId, str]]
     reminded: Sequence[Reminded]
+    rested: Sequence[EventId]
     answered: Sequence[Answered]
+    heard: Sequence[Heard]
     steps: Sequence[StepRun]
     published: Sequence[Published]
     at_rest: Glimpse
@@ -126,7 +154,9 @@ def check(evidence: Evidence) -> list[str]:
         *_messages(evidence, chains),
         *_order(evidence),
         *_steps(evidence),
+        *_results_elsewhere(evidence),
         *_reminders(evidence),
+        *_rests(evidence),
         *_calls(evidence),
         *_journals(evidence),
         *_offsets(evidence),
@@ -198,28 +228,34 @@ def _order(evidence: Evidence) -> Iterator[str]:
 
 def _steps(evidence: Evidence) -> Iterator[str]:
     """D3."""
-    wanted = {event for event in evidence.events() if has_step(event[1])}
-    left: defaultdict[EventId, set[str]] = defaultdict(set)
-    for run in evidence.steps:
-        left[run.event].add(run.stamp)
-    for (event, process), times in sorted(Counter((run.event, run.process) for run in evidence.steps).items()):
-        if times > 1:
-            yield f"D3: the step of {_named(event)} ran {times} times in process {process}"
-    yield from _differences("D3: the step of", "ran", wanted, left)
-    yield from _differences("D3: a result of the step of", "is in the state", wanted, evidence.stamps)
-    for event in sorted(wanted & left.keys() & evidence.stamps.keys()):
-        if evidence.stamps[event] not in left[event]:
-            yield f"D3: the result of the step of {_named(event)} in the state is of no run of it"
-    for place, event, stamp in _stamps_elsewhere(evidence):
-        if stamp != evidence.stamps.get(event, ""):
-            yield f"D3: {place} has another result of the step of {_named(event)} than the state"
+    for step, has in STEPS.items():
+        wanted = {event for event in evidence.events() if has(event[1])}
+        runs = [run for run in evidence.steps if run.step == step]
+        results = evidence.stamps.get(step, {})
+        left: defaultdict[EventId, set[str]] = defaultdict(set)
+        for run in runs:
+            left[run.event].add(run.stamp)
+        for (event, process), times in sorted(Counter((run.event, run.process) for run in runs).items()):
+            if times > 1:
+                yield f"D3: the {step} of {_named(event)} ran {times} times in process {process}"
+        yield from _differences(f"D3: the {step} of", "ran", wanted, left)
+        yield from _differences(f"D3: a result of the {step} of", "is in the state", wanted, results)
+        for event in sorted(wanted & left.keys() & results.keys()):
+            if results[event] not in left[event]:
+                yield f"D3: the result of the {step} of {_named(event)} in the state is of no run of it"
 
 
-def _stamps_elsewhere(evidence: Evidence) -> Iterator[tuple[str, EventId, str]]:
-    for message in evidence.published:
-        yield "a message", message.event, message.stamp
-    for answer in evidence.answered:
-        yield "a call", answer.event, answer.stamp
+def _results_elsewhere(evidence: Evidence) -> Iterator[str]:
+    """D3."""
+    stamps = evidence.stamps.get("stamp", {})
+    places: list[tuple[str, Sequence[Published] | Sequence[Answered]]] = [
+        ("a message", evidence.published),
+        ("a call", evidence.answered),
+    ]
+    for place, seen in places:
+        for each in seen:
+            if each.stamp != stamps.get(each.event, ""):
+                yield f"D3: {place} has another result of the stamp of {_named(each.event)} than the state"
 
 
 def _reminders(evidence: Evidence) -> Iterator[str]:
@@ -233,23 +269,59 @@ def _reminders(evidence: Evidence) -> Iterator[str]:
             yield f"D4: the delayed send of {_named(reminded.event)} arrived {-reminded.late_ms} ms early"
 
 
+def _rests(evidence: Evidence) -> Iterator[str]:
+    """D4."""
+    wanted = {event for event in evidence.events() if has_rest(event[1])}
+    ended = Counter(evidence.rested)
+    yield from _differences("D4: the sleep of", "ended", wanted, ended)
+    yield from _repeated("D4: the sleep of", "ended", ended)
+    # What the sleep followed is the run of the stamp whose result was kept; what followed it, any run of the wake.
+    kept = set(evidence.stamps.get("stamp", {}).items())
+    began_ms = {run.event: run.at_ms for run in evidence.steps if (run.event, run.stamp) in kept}
+    for run in evidence.steps:
+        early_ms = began_ms.get(run.event, run.at_ms) + REST_MS - run.at_ms
+        if run.step == "wake" and early_ms > CLOCKS_APART_MS and run.event in began_ms:
+            yield f"D4: the sleep of {_named(run.event)} ended {early_ms} ms early"
+
+
 def _calls(evidence: Evidence) -> Iterator[str]:
     """D4."""
     wanted = {event for event in evidence.events() if has_call(event[1])}
     carried_out = Counter(answer.event for answer in evidence.answered)
     yield from _differences("D4: the call of", "was carried out", wanted, carried_out)
     yield from _repeated("D4: the call of", "was carried out", carried_out)
+    heard = Counter(each.event for each in evidence.heard)
+    yield from _differences("D4: the answer to the call of", "was heard", wanted, heard)
+    yield from _repeated("D4: the answer to the call of", "was heard", heard)
+    told = {answer.event: answer.number for answer in evidence.answered}
+    for each in evidence.heard:
+        if each.number != told.get(each.event, each.number):
+            number = told[each.event]
+            yield f"D4: the call of {_named(each.event)} was answered by {number}, and its caller heard {each.number}"
+    last: dict[tuple[str, str], int] = {}
+    counts: Counter[str] = Counter()
+    numbers: defaultdict[str, set[int]] = defaultdict(set)
+    for answer in evidence.answered:
+        key, sequence = answer.event
+        if sequence < last.get((answer.teller, key), 0):
+            yield f"D4: {answer.teller} answered {_named(answer.event)} behind {last[answer.teller, key]}"
+        last[answer.teller, key] = sequence
+        counts[answer.teller] += 1
+        numbers[answer.teller].add(answer.number)
+    for teller, count in sorted(counts.items()):
+        if numbers[teller] != set(range(1, count + 1)):
+            yield f"D4: {teller} carried out {count} calls and did not count them from 1 to {count}"
 
 
 def _journals(evidence: Evidence) -> Iterator[str]:
     """D5."""
-    final = set(evidence.stamps.values())
+    final = {stamp for stamps in evidence.stamps.values() for stamp in stamps.values()}
     for number, glimpse in enumerate(evidence.glimpses, start=1):
-        steps = Counter((entry.invocation, entry.kind) for entry in glimpse.journals if entry.kind == "run")
+        steps = Counter((entry.invocation, entry.name) for entry in glimpse.journals if entry.kind == "run")
         results = Counter((entry.invocation, entry.name) for entry in glimpse.journals if entry.kind == "completion")
-        for (invocation, _), times in steps.items():
+        for (invocation, step), times in steps.items():
             if times > 1:
-                yield f"D5: at kill {number} the journal of {invocation} had its step {times} times"
+                yield f"D5: at kill {number} the journal of {invocation} had its {step} {times} times"
         for (invocation, index), times in results.items():
             if times > 1:
                 yield f"D5: at kill {number} the journal of {invocation} had {times} results of command {index}"

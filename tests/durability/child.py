@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -27,8 +28,13 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self.kills = 0
 
-    def start(self) -> None:
-        command = [sys.executable, "-m", "tests.durability.application", *self._arguments]
+    @property
+    def pid(self) -> int:
+        return self._running().pid
+
+    def start(self, *more: str) -> None:
+        """Start it, with more arguments perhaps."""
+        command = [sys.executable, "-m", "tests.durability.application", *self._arguments, *more]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=log)
 
@@ -46,6 +52,25 @@ class Child:
         except subprocess.TimeoutExpired:
             return
         raise AssertionError(f"the application ended by itself with exit code {code}\n{self.last_words()}")
+
+    def suspend(self) -> None:
+        """SIGSTOP: it stands still, and knows nothing of it."""
+        self._running().send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._running().send_signal(signal.SIGCONT)
+
+    def ended_by_itself(self, within_s: float) -> str:
+        """Wait for it to fail; what it said."""
+        try:
+            code = self._running().wait(within_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(
+                f"the application did not end by itself in {within_s} s\n{self.last_words()}"
+            ) from None
+        self._reap()
+        assert code == 1, f"the application ended with exit code {code}\n{self.last_words()}"
+        return self.last_words()
 
     def kill(self) -> None:
         """SIGKILL: no handler runs, nothing is flushed."""

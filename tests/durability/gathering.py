@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import apsw
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from tests.brokers import Broker
 from tests.durability.checker import (
+    STEPS,
     Answered,
     Book,
-    EventId,
     Evidence,
     Glimpse,
+    Heard,
     JournalEntry,
     Published,
     Reminded,
@@ -72,6 +73,16 @@ def positions(store: apsw.Connection) -> dict[int, int]:
     return {int(partition): int(offset) for partition, offset in rows}
 
 
+def directory_id(store: apsw.Connection) -> str:
+    return str(store.execute("SELECT directory_id FROM meta").fetchall()[0][0])
+
+
+def is_whole(data: Path) -> bool:
+    """SQLite's own check of every page and index."""
+    with snapshot(data) as store:
+        return store.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
 def glimpse(data: Path, reported: Mapping[int, int], ends: Mapping[int, int]) -> Glimpse:
     """The store now; `reported` must have been read before."""
     with snapshot(data) as store:
@@ -95,10 +106,26 @@ def is_settled(data: Path, ends: Mapping[int, int]) -> bool:
         return positions(store) == ends and not count_in(store, LIVE) and not count_in(store, OUTBOX)
 
 
-def reported(broker: Broker, group: str, topic: str) -> dict[int, int]:
-    """What lag tools see: the offsets that were reported to the consumer group."""
-    found = broker.group_offsets(group)
-    return {partition: offset for (read, partition), offset in found.items() if read == topic}
+def reported(broker: Broker, group: str, topic: str, partitions: int) -> dict[int, int]:
+    """What lag tools see: the offsets that were reported to the consumer group.
+
+    By a consumer, since librdkafka's admin client may crash at this question when the broker has been away.
+    """
+    consumer = Consumer({"bootstrap.servers": broker.bootstrap_servers, "group.id": group, "log_level": 0})
+    asked = [TopicPartition(topic, number) for number in range(partitions)]
+    deadline = time.monotonic() + READ_S_MAX
+    try:
+        while True:
+            try:
+                found = consumer.committed(asked, timeout=READ_S_MAX)
+            except KafkaException:
+                # A broker that has just started is still loading its groups.
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                return {each.partition: each.offset for each in found if each.offset >= 0}
+    finally:
+        consumer.close()
 
 
 def evidence(
@@ -112,9 +139,23 @@ def evidence(
         sent=dict(sent),
         ends=at_rest.ends,
         books={key: Book(**value) for key, name, value in ledgers if name == "book"},
-        stamps=_stamps(ledgers),
+        stamps={
+            step: {
+                (key, int(name.removeprefix(f"{step}-"))): value
+                for key, name, value in ledgers
+                if name.startswith(f"{step}-")
+            }
+            for step in STEPS
+        },
         reminded=[Reminded((key, sequence), late) for key, _, arrived in reminders for sequence, late in arrived],
-        answered=[Answered((name, sequence), stamp) for _, name, answered in tellers for sequence, stamp in answered],
+        rested=[(key, sequence) for key, sequence in _items(ledgers, "rested")],
+        answered=[
+            Answered((ledger, sequence), stamp, teller, number)
+            for teller, ledger, answered in tellers
+            if ledger != "answers"
+            for sequence, stamp, number in answered
+        ],
+        heard=[Heard((key, sequence), number) for key, (sequence, number) in _items(ledgers, "heard")],
         steps=[_step_run(line) for line in outside.read_text().splitlines()],
         published=published,
         at_rest=at_rest,
@@ -122,9 +163,9 @@ def evidence(
     )
 
 
-def _stamps(ledgers: Sequence[tuple[str, str, Any]]) -> dict[EventId, str]:
-    stamps = [(key, name.removeprefix("stamp-"), value) for key, name, value in ledgers if name.startswith("stamp-")]
-    return {(key, int(sequence)): value for key, sequence, value in stamps}
+def _items(states: Sequence[tuple[str, str, Any]], name: str) -> list[tuple[str, Any]]:
+    """The items of a list in the state, each with its key."""
+    return [(key, item) for key, each, items in states if each == name for item in items]
 
 
 def _state(store: apsw.Connection, service: str) -> list[tuple[str, str, Any]]:
@@ -133,8 +174,8 @@ def _state(store: apsw.Connection, service: str) -> list[tuple[str, str, Any]]:
 
 
 def _step_run(line: str) -> StepRun:
-    key, sequence, process, stamp = line.split(" ")
-    return StepRun((key, int(sequence)), int(process), stamp)
+    step, key, sequence, process, at_ms, stamp = line.split(" ")
+    return StepRun(step, (key, int(sequence)), int(process), int(at_ms), stamp)
 
 
 def published(broker: Broker, topic: str, partitions: int) -> list[Published]:

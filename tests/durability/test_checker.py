@@ -16,13 +16,14 @@ from tests.durability.checker import (
     EventId,
     Evidence,
     Glimpse,
+    Heard,
     JournalEntry,
     Published,
     Reminded,
     StepRun,
     check,
 )
-from tests.durability.plan import has_call, has_reminder, has_step
+from tests.durability.plan import REST_MS, has_call, has_reminder, has_rest, has_step
 
 SENT = {"a": 18, "b": 10}
 ENDS = {0: 18, 1: 10}
@@ -59,14 +60,27 @@ def message_of(event: EventId, offset: int) -> Published:
     return Published(list(SENT).index(key), offset, event, f"id-{key}-{sequence}", digest, stamp_of(event))
 
 
+STAMPED_MS, WOKE_MS = 1_000, 1_000 + REST_MS + 1
+CALLS = [event for event in EVENTS if has_call(event[1])]
+STAMPS = {
+    "stamp": {event: stamp_of(event) for event in EVENTS if has_step(event[1])},
+    "wake": {event: f"wake-{event[0]}-{event[1]}" for event in EVENTS if has_rest(event[1])},
+}
+
 SOUND = Evidence(
     sent=SENT,
     ends=ENDS,
     books={key: Book(count, count, chained(range(1, count + 1))) for key, count in SENT.items()},
-    stamps={event: stamp_of(event) for event in EVENTS if has_step(event[1])},
+    stamps=STAMPS,
     reminded=[Reminded(event, 4) for event in EVENTS if has_reminder(event[1])],
-    answered=[Answered(event, stamp_of(event)) for event in EVENTS if has_call(event[1])],
-    steps=[StepRun(event, 7, stamp_of(event)) for event in EVENTS if has_step(event[1])],
+    rested=[event for event in EVENTS if has_rest(event[1])],
+    answered=[Answered(event, stamp_of(event), "teller", number) for number, event in enumerate(CALLS, start=1)],
+    heard=[Heard(event, number) for number, event in enumerate(CALLS, start=1)],
+    steps=[
+        StepRun(step, event, 7, STAMPED_MS if step == "stamp" else WOKE_MS, stamp)
+        for step, stamps in STAMPS.items()
+        for event, stamp in stamps.items()
+    ],
     published=[message_of(event, event[1]) for event in EVENTS],
     at_rest=AT_REST,
     glimpses=[AT_KILL],
@@ -79,6 +93,19 @@ def with_book(key: str, book: Book) -> Evidence:
 
 def with_message(event: EventId, change: Callable[[Published], Published]) -> Evidence:
     return replace(SOUND, published=[change(each) if each.event == event else each for each in SOUND.published])
+
+
+def with_steps(*runs: StepRun) -> Evidence:
+    return replace(SOUND, steps=[*SOUND.steps, *runs])
+
+
+def without_runs(step: str, event: EventId) -> Evidence:
+    return replace(SOUND, steps=[each for each in SOUND.steps if (each.step, each.event) != (step, event)])
+
+
+def with_stamp(event: EventId, stamp: str | None) -> Evidence:
+    stamps = {each: text for each, text in {**STAMPS["stamp"], event: stamp}.items() if text is not None}
+    return replace(SOUND, stamps={**STAMPS, "stamp": stamps})
 
 
 def with_more_messages(*messages: Published) -> Evidence:
@@ -135,33 +162,28 @@ TAMPERED = {
         with_message(("a", 7), lambda each: replace(each, offset=50)),
         "D2: the first message about a#7 is behind that about 18",
     ),
-    "a step did not run": (
-        replace(SOUND, steps=[each for each in SOUND.steps if each.event != ("a", 6)]),
-        "D3: the step of a#6 never ran",
-    ),
+    "a step did not run": (without_runs("stamp", ("a", 6)), "D3: the stamp of a#6 never ran"),
+    "a step behind a sleep did not run": (without_runs("wake", ("a", 12)), "D3: the wake of a#12 never ran"),
     "a step ran unasked": (
-        replace(SOUND, steps=[*SOUND.steps, StepRun(("a", 7), 7, "stamp-x")]),
-        "D3: the step of a#7 ran, which nobody asked for",
+        with_steps(StepRun("stamp", ("a", 7), 7, STAMPED_MS, "stamp-x")),
+        "D3: the stamp of a#7 ran, which nobody asked for",
     ),
     "a step ran twice in one process": (
-        replace(SOUND, steps=[*SOUND.steps, StepRun(("a", 6), 7, "stamp-x")]),
-        "D3: the step of a#6 ran 2 times in process 7",
+        with_steps(StepRun("stamp", ("a", 6), 7, STAMPED_MS, "stamp-x")),
+        "D3: the stamp of a#6 ran 2 times in process 7",
     ),
-    "a result is lost": (
-        replace(SOUND, stamps={event: text for event, text in SOUND.stamps.items() if event != ("b", 6)}),
-        "D3: a result of the step of b#6 never is in the state",
-    ),
+    "a result is lost": (with_stamp(("b", 6), None), "D3: a result of the stamp of b#6 never is in the state"),
     "a result is of no run": (
-        replace(SOUND, stamps={**SOUND.stamps, ("b", 6): "stamp-x"}),
-        "D3: the result of the step of b#6 in the state is of no run of it",
+        with_stamp(("b", 6), "stamp-x"),
+        "D3: the result of the stamp of b#6 in the state is of no run of it",
     ),
     "a message has another result": (
         with_message(("a", 6), lambda each: replace(each, stamp="stamp-x")),
-        "D3: a message has another result of the step of a#6 than the state",
+        "D3: a message has another result of the stamp of a#6 than the state",
     ),
     "a call has another result": (
         replace(SOUND, answered=[replace(each, stamp="stamp-x") for each in SOUND.answered]),
-        "D3: a call has another result of the step of a#18 than the state",
+        "D3: a call has another result of the stamp of a#18 than the state",
     ),
     "a delayed send is lost": (
         replace(SOUND, reminded=SOUND.reminded[1:]),
@@ -179,6 +201,36 @@ TAMPERED = {
         replace(SOUND, reminded=[replace(SOUND.reminded[0], late_ms=-3), *SOUND.reminded[1:]]),
         "D4: the delayed send of a#5 arrived 3 ms early",
     ),
+    "a sleep never ends": (replace(SOUND, rested=[]), "D4: the sleep of a#12 never ended"),
+    "a sleep ends twice": (
+        replace(SOUND, rested=[*SOUND.rested, *SOUND.rested]),
+        "D4: the sleep of a#12 ended 2 times",
+    ),
+    "a sleep ends unasked": (
+        replace(SOUND, rested=[*SOUND.rested, ("a", 6)]),
+        "D4: the sleep of a#6 ended, which nobody asked for",
+    ),
+    "a sleep ends early": (
+        with_steps(StepRun("wake", ("a", 12), 8, STAMPED_MS + 7, "wake-a-12")),
+        f"D4: the sleep of a#12 ended {REST_MS - 7} ms early",
+    ),
+    "a caller hears nothing": (replace(SOUND, heard=SOUND.heard[1:]), "D4: the answer to the call of a#9 never was"),
+    "a caller hears twice": (
+        replace(SOUND, heard=[*SOUND.heard, SOUND.heard[0]]),
+        "D4: the answer to the call of a#9 was heard 2 times",
+    ),
+    "a caller hears something else": (
+        replace(SOUND, heard=[replace(SOUND.heard[0], number=9), *SOUND.heard[1:]]),
+        "D4: the call of a#9 was answered by 1, and its caller heard 9",
+    ),
+    "calls of one caller change places": (
+        replace(SOUND, answered=[SOUND.answered[1], SOUND.answered[0], *SOUND.answered[2:]]),
+        "D4: teller answered a#9 behind 18",
+    ),
+    "a call is counted twice": (
+        replace(SOUND, answered=[*SOUND.answered[:-1], replace(SOUND.answered[-1], number=4)]),
+        "D4: teller carried out 3 calls and did not count them from 1 to 3",
+    ),
     "a call is lost": (replace(SOUND, answered=SOUND.answered[1:]), "D4: the call of a#9 never was carried out"),
     "a call is carried out twice": (
         replace(SOUND, answered=[*SOUND.answered, SOUND.answered[0]]),
@@ -186,7 +238,7 @@ TAMPERED = {
     ),
     "a step is journaled twice": (
         with_journals(JournalEntry("inv_1", "run", "stamp"), JournalEntry("inv_1", "run", "stamp")),
-        "D5: at kill 1 the journal of inv_1 had its step 2 times",
+        "D5: at kill 1 the journal of inv_1 had its stamp 2 times",
     ),
     "a result is journaled twice": (
         with_journals(JournalEntry("inv_1", "completion", "1"), JournalEntry("inv_1", "completion", "1")),
@@ -232,7 +284,7 @@ def test_sound_evidence_passes() -> None:
     "allowed",
     [
         with_more_messages(message_of(("a", 3), 90), message_of(("a", 4), 91)),
-        replace(SOUND, steps=[*SOUND.steps, StepRun(("a", 6), 8, "stamp-of-a-killed-process")]),
+        with_steps(StepRun("stamp", ("a", 6), 8, STAMPED_MS + 900, "stamp-of-a-killed-process")),
     ],
     ids=["the same messages again", "a step again in another process"],
 )

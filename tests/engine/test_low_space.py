@@ -140,7 +140,10 @@ async def test_m2_it_ends_only_when_there_is_clearly_more_room(caplog: pytest.Lo
     assert "sources are paused and clients refused" in said[0]
 
 
-async def test_m1_sources_pause_before_the_volume_is_full_and_go_on_where_they_were() -> None:
+async def test_m1_sources_pause_before_the_volume_is_full_and_go_on_where_they_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("streamstate.engine._room.LOOK_EVERY_S", 3_600.0)  # what commits take is seen by commits
     store, topics = SmallVolume(), MemoryTopics()
     store.free, store.bytes_per_commit = FREE_MIN + 50_000, 20_000
     async with running(store, topics) as run:
@@ -157,6 +160,7 @@ async def test_m1_sources_pause_before_the_volume_is_full_and_go_on_where_they_w
         assert (count(run), store.commits) == (taken, commits)
         assert store.free > FREE_MIN - 5 * store.bytes_per_commit
         store.bytes_per_commit, store.free = 0, 2 * FREE_MIN
+        run.engine._room.look()
         await until(lambda: count(run) == 20_000)
     assert sum(store.reopen().positions().values()) == 20_000
 

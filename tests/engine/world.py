@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-from streamstate import App, Service, VirtualObject, Workflow
+from streamstate import App, Context, Service, VirtualObject, Workflow
 from streamstate.storage import InvocationRow, MemoryStore, Status, Store
 from streamstate.testing import Environment, VirtualClock
 
@@ -81,3 +81,16 @@ def failure_of(env: Env, invocation: str) -> str:
 
 def is_known(env: Env, invocation: str) -> bool:
     return env.running.engine.core.find_row(invocation) is not None
+
+
+async def double(number: int) -> int:
+    return number * 2
+
+
+async def slow_double(ctx: Context, number: int) -> int:
+    await ctx.sleep(number * SECOND)
+    return await ctx.run(f"double {number}", double, number)
+
+
+def statuses(env: Env) -> list[tuple[str, Status]]:
+    return sorted((inv.row.key, inv.row.status) for inv in env.running.engine.core.live.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 
@@ -20,6 +21,7 @@ from streamstate.journal import (
     seed_of,
     workflow_identity,
 )
+from tests.properties import examples
 
 SAMPLES = {
     "record": record_identity("shop", "orders", "orders-v1", "AAAA", 3, 42),
@@ -84,13 +86,59 @@ PARTS = st.text(alphabet="a1:é\ud800", max_size=3)
 
 
 FOUR = st.tuples(PARTS, PARTS, PARTS, PARTS)
+NUMBERS = st.integers(0, 12) | st.integers(0, 2**63)
+RECORDS = st.tuples(PARTS, PARTS, PARTS, PARTS, NUMBERS, NUMBERS)
 
 
+@examples(80)
 @given(FOUR, FOUR)
 def test_identities_are_equal_exactly_when_their_parts_are(
     one: tuple[str, str, str, str], other: tuple[str, str, str, str]
 ) -> None:
     assert (keyed_identity(*one) == keyed_identity(*other)) == (one == other)
+
+
+@examples(80)
+@given(RECORDS, RECORDS)
+def test_records_have_one_identity_exactly_when_all_that_names_them_is_the_same(
+    one: tuple[str, str, str, str, int, int], other: tuple[str, str, str, str, int, int]
+) -> None:
+    assert (record_identity(*one) == record_identity(*other)) == (one == other)
+    assert record_identity(*one) == record_identity(*one)
+
+
+@examples(80)
+@given(st.lists(NUMBERS, min_size=1, max_size=5), st.lists(NUMBERS, min_size=1, max_size=5))
+def test_descendants_are_one_invocation_exactly_when_their_line_is_the_same(one: list[int], other: list[int]) -> None:
+    def descendant(line: list[int]) -> str:
+        return functools.reduce(child_identity, line, SAMPLES["record"])
+
+    assert (descendant(one) == descendant(other)) == (one == other)
+
+
+@examples(80)
+@given(PARTS, PARTS, PARTS, PARTS, NUMBERS)
+def test_no_two_sorts_of_identity_meet(one: str, two: str, three: str, four: str, number: int) -> None:
+    """I2: a record, a keyed call, a workflow, a child and a fresh one are never taken for each other."""
+    found = {
+        record_identity(one, two, three, four, number, number),
+        keyed_identity(one, two, three, four),
+        workflow_identity(one, two),
+        child_identity(one, number),
+        fresh_identity(one),
+    }
+    assert len(found) == 5
+
+
+@examples(80)
+@given(st.text(max_size=8) | st.text("sign_0123456789ab²", max_size=16))
+def test_any_text_is_the_id_of_an_awakeable_or_refused(text: str) -> None:
+    try:
+        invocation, index = parse_awakeable_id(text)
+    except UsageError as refused:
+        assert repr(text) in str(refused)
+    else:
+        assert parse_awakeable_id(awakeable_id(invocation, index)) == (invocation, index)
 
 
 def test_the_offsets_of_a_partition_all_have_their_own_identity() -> None:
@@ -102,6 +150,7 @@ def test_seeds_differ_between_invocations() -> None:
     assert len({seed_of(child_identity("inv_p", index)) for index in range(1_000)}) == 1_000
 
 
+@examples(80)
 @given(st.integers(min_value=0, max_value=10**9), st.integers(min_value=0, max_value=10**9))
 def test_the_id_of_an_awakeable_names_its_invocation_and_command(parent: int, index: int) -> None:
     invocation = child_identity("inv_p", parent)

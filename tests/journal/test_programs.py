@@ -26,6 +26,7 @@ from streamstate.journal import (
     SignalArrived,
     Success,
 )
+from tests.properties import examples
 
 KINDS = [value for name, value in vars(Kind).items() if name.isupper()]
 NAMES = st.sampled_from(["", "a", "b", "Cart/pay"])
@@ -84,6 +85,7 @@ def run_again(log: Sequence[Entry], code: Sequence[Entry]) -> tuple[Machine, lis
     return machine, results
 
 
+@examples(60)
 @given(PROGRAMS)
 def test_a_replay_issues_the_same_and_delivers_the_same(program: list[tuple[list[Command], int]]) -> None:
     live = record(program)
@@ -114,6 +116,7 @@ def changed(command: Command, field: str) -> Command:
     return msgspec.structs.replace(command, **{field: other})
 
 
+@examples(60)
 @given(PROGRAMS, st.sampled_from(["kind", "name", "key", "body", "options"]), st.integers(0, 10**6))
 def test_one_changed_field_is_found_at_its_command(
     program: list[tuple[list[Command], int]], field: str, choice: int
@@ -130,6 +133,7 @@ def test_one_changed_field_is_found_at_its_command(
         run_again(log, code)
 
 
+@examples(60)
 @given(PROGRAMS, st.integers(0, 10**6))
 def test_one_command_left_out_is_found(program: list[tuple[list[Command], int]], choice: int) -> None:
     log = record(program).log
@@ -142,6 +146,7 @@ def test_one_command_left_out_is_found(program: list[tuple[list[Command], int]],
         run_again(log, code)[0].end()
 
 
+@examples(60)
 @given(PROGRAMS, COMMANDS, st.integers(0, 10**6))
 def test_one_command_too_many_is_found(program: list[tuple[list[Command], int]], extra: Command, choice: int) -> None:
     log = record(program).log

@@ -65,6 +65,27 @@ def test_g1_a_log_that_is_older_than_its_database_file_is_refused(tmp_path: Path
     assert "ends with commit 5, and its log with commit 3" in _refused(tmp_path / "killed")
 
 
+def test_g1_a_checkpoint_that_a_reader_holds_back_does_not_count(tmp_path: Path) -> None:
+    expected = Expected.of(tmp_path / "expected", 6)
+    store = SqliteStore.open(tmp_path / "data")
+    work(store, 2)
+    assert store._checkpoint()
+    reader = store._reading._connection
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM meta").fetchall()
+    for number in range(3, 5):
+        store.commit(batch(number))
+    assert not store._checkpoint(), "the reader needs what was there before"
+    for number in range(5, 7):
+        store.commit(batch(number))
+    shutil.copytree(tmp_path / "data", tmp_path / "killed")
+    reader.execute("COMMIT")
+    store.close()
+    store = SqliteStore.open(tmp_path / "killed")
+    expected.check(store, 6, 6)
+    store.close()
+
+
 @pytest.mark.parametrize("loss", ["removed", "emptied"])
 def test_g2_a_missing_log_is_refused(killed: Path, loss: str) -> None:
     if loss == "removed":

@@ -1,3 +1,0 @@
-from tests.engine.conftest import world
-
-__all__ = ["world"]
