@@ -34,8 +34,9 @@ from streamstate.definitions import HandlerKind, RetryPolicy, ServiceKind
 from streamstate.engine._core import Core, record_of
 from streamstate.engine._effects import Effects, Sender, promise_topic
 from streamstate.engine._keys import Live
+from streamstate.engine._periods import kept_ms, pause_ms
 from streamstate.engine._steps import Steps
-from streamstate.errors import RetryableError, UsageError
+from streamstate.errors import UsageError
 from streamstate.journal import (
     Arrival,
     CancelArrived,
@@ -350,17 +351,17 @@ class Executor:
             session.let_go()
         core.live.pop(inv.id, None)
         core.undelivered.pop(inv.id, None)
-        kept_ms = self._kept_ms(inv, outcome)
+        retention_ms = kept_ms(inv, outcome)
         inv.change(
             status=Status.COMPLETED,
             completed_ms=now_ms,
-            expires_ms=None if kept_ms is None else now_ms + kept_ms,
+            expires_ms=None if retention_ms is None else now_ms + retention_ms,
             failure=outcome if isinstance(outcome, Failure) else None,
             result=outcome.value if isinstance(outcome, Success) else None,
             undelivered=0,
             due_ms=None,
         )
-        if kept_ms is not None:
+        if retention_ms is not None:
             core.put(inv)
         else:
             core.remove(inv)
@@ -370,15 +371,6 @@ class Executor:
             core.stored_count -= 1
             inv.is_stored = False
         core.commits.touch()
-
-    def _kept_ms(self, inv: Live, outcome: Outcome) -> int | None:
-        """How long the ended invocation is kept; failures always are."""
-        retention = inv.spec.retention
-        if inv.spec.kind is HandlerKind.WORKFLOW:
-            return round(retention.workflow.total_seconds() * 1000)
-        if inv.row.idempotency_key is not None or (isinstance(outcome, Failure) and not inv.row.origin.caller):
-            return round(retention.idempotency.total_seconds() * 1000)
-        return None
 
     def _fail(self, inv: Live, error: BaseException, is_fault: bool, arrival: Arrival | None) -> None:
         """X2: drop the turn; back off, or pause."""
@@ -403,7 +395,7 @@ class Executor:
         if is_fault or policy.is_spent(attempt, now_ms - first_ms):
             self.pause(inv)
             return
-        due_ms = now_ms + _pause_ms(error, policy.pause_ms(attempt))
+        due_ms = now_ms + pause_ms(error, policy.pause_ms(attempt))
         inv.change(status=Status.BACKING_OFF, due_ms=due_ms)
         self._core.put(inv)
         self._core.add_timer(TimerRow(due_ms, inv.id, "retry", 0, attempt))
@@ -445,7 +437,7 @@ class Executor:
             self.drop(inv)
             self.pause(inv)
             return
-        due_ms = now_ms + _pause_ms(error, policy.pause_ms(attempt))
+        due_ms = now_ms + pause_ms(error, policy.pause_ms(attempt))
         failure = Failure(500, message, {}, describe(error))
         inv.change(
             failure=failure, first_failed_ms=first_ms, status=Status.BACKING_OFF if not inv.running else inv.row.status
@@ -454,9 +446,3 @@ class Executor:
         core.add_timer(TimerRow(due_ms, inv.id, "step", index, attempt))
         self.drop_if_asked(inv)
         _logger.warning("%s: %s; attempt %d follows in %d ms", inv.label, message, attempt + 1, due_ms - now_ms)
-
-
-def _pause_ms(error: BaseException, planned_ms: int) -> int:
-    if isinstance(error, RetryableError) and error.retry_after is not None:
-        return max(planned_ms, round(error.retry_after.total_seconds() * 1000))
-    return planned_ms

@@ -5,7 +5,7 @@ A crash in C code or a lack of memory leaves nobody to say who it was, so it is 
 T1  What may have run when the process ended is a suspect, and runs only when a count of that is durable: what was
     runnable, what a timer has woken, and the records that are read again.
 T2  All suspects of a first unclean exit run as ever. If the process ends again, those that were not cleared by then
-    are tried first, one at a time, while nothing else runs; if it ends once more, the one on trial is paused.
+    are tried first, one at a time, while nothing else runs; one that the process dies on again and again is paused.
 T3  A suspect is cleared, durably, when it has ended, or waits without a step that runs.
 """
 
@@ -24,8 +24,10 @@ from streamstate.storage import Status, Store, TimerRow
 
 _logger = logging.getLogger("streamstate.engine")
 
-DEATHS_MAX = 2  # unclean exits while it ran, the second of them while nothing else did
-TRIAL_MS_MAX = 10_000  # then the others go on: a crash takes no longer to come, and a step may take hours
+# Unclean exits while it ran, all but the first of them while nothing else did. Fewer would convict the innocent: a
+# process that is killed from outside dies in the middle of somebody's trial too.
+DEATHS_MAX = 5
+TRIAL_MS_MAX = 2_000  # then the others go on: most crashes take no longer to come, and a step may take hours
 
 
 class Host(Protocol):
@@ -84,7 +86,7 @@ class Trials:
         deaths = self._deaths.get(inv.id, 0)
         if deaths >= DEATHS_MAX:
             return self._convict(inv)
-        if deaths == DEATHS_MAX - 1:
+        if deaths:
             self._on_trial = inv.id
         commits = self._host.commits
         commits.batch.trials[inv.id] = deaths + 1
@@ -112,7 +114,7 @@ class Trials:
     def expire(self, invocation: str) -> None:
         """Its trial has taken too long: the others go on, and it with them."""
         if invocation == self._on_trial:
-            self._clear(invocation, DEATHS_MAX - 1)
+            self._clear(invocation, 1)
 
     def cleared(self, invocation: str) -> None:
         """That is durable: on with the next one, or with everything."""
@@ -136,6 +138,6 @@ class Trials:
         self._host.commits.batch.trials[inv.id] = None
         return Failure(
             500,
-            f"the process ended without a word {DEATHS_MAX} times while this ran, the last time while nothing else did "
+            f"the process ended without a word {DEATHS_MAX} times while this ran, mostly while nothing else did "
             "(a crash in C code, or out of memory?). Correct it and resume it, or kill it",
         )

@@ -64,7 +64,8 @@ class Upkeep:
         expired = core.store.invocations.expired(now_ms, PAGE)
         for invocation in expired:
             self._forget(invocation)
-        core.commits.touch()
+        if expired:
+            core.commits.touch()
         # The next page is there to be seen when this one is durable.
         pause_ms = PURGE_EVERY_MS if len(expired) < PAGE else PURGE_ON_MS
         core.timers.add(TimerRow(now_ms + pause_ms, "", "purge", 0))

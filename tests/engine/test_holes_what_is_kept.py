@@ -11,7 +11,7 @@ import pytest
 
 from streamstate import App, Context, ObjectContext, Service, VirtualObject, Workflow, WorkflowContext, subscribe
 from streamstate.definitions import KeyedHandler
-from streamstate.engine import EngineOptions, LocalClient
+from streamstate.engine import EngineOptions
 from streamstate.engine._outbox import Outbox
 from streamstate.errors import SinkError
 from streamstate.storage import Batch, MemoryStore, OutboxMessage
@@ -162,42 +162,6 @@ def counter() -> tuple[VirtualObject, KeyedHandler[None, int]]:
         return count
 
     return counters, add
-
-
-async def test_what_came_in_while_a_batch_was_written_is_written_without_another_event(gated: GatedStore) -> None:
-    """I9: nobody asks for anything more, and the engine does not wait for it."""
-    counters, add = counter()
-    app = App([counters], name="tests", connectors=[MemoryTopics()])
-    async with app.embedded(gated, options=EngineOptions()) as run:
-        client = LocalClient(run.engine)
-        before = gated.begun
-        calls = [asyncio.create_task(client.call(add, key="a"))]
-        await until(lambda: gated.begun > before)
-        calls.append(asyncio.create_task(client.call(add, key="b")))
-        await until(lambda: run.engine.object_state("Counter", "b") != {} and not run.engine.core.work)
-        gated.let(1_000)
-        async with asyncio.timeout(30):
-            assert await asyncio.gather(*calls) == [1, 1]
-
-
-async def test_a_key_stays_in_memory_until_its_last_change_is_durable(gated: GatedStore) -> None:
-    """K3: or the next event would begin on a state that is older."""
-    counters, add = counter()
-    app = App([counters], name="tests", connectors=[MemoryTopics()])
-    async with app.embedded(gated, options=EngineOptions(keys_in_memory_max=1)) as run:
-        client = LocalClient(run.engine)
-        before = gated.begun
-        calls = [asyncio.create_task(client.call(add, key="a"))]
-        await until(lambda: gated.begun > before)
-        calls += [asyncio.create_task(client.call(add, key=key)) for key in "bc"]
-        await until(lambda: run.engine.object_state("Counter", "c") != {} and not run.engine.core.work)
-        gated.let(1)
-        await until(lambda: gated.begun > before + 1)
-        calls += [asyncio.create_task(client.call(add, key=key)) for key in "bc"]
-        await until(lambda: not run.engine.core.work)
-        gated.let(1_000)
-        async with asyncio.timeout(30):
-            assert await asyncio.gather(*calls) == [1, 1, 1, 2, 2]
 
 
 async def test_a_subscription_takes_no_more_than_it_may_have_in_flight(gated: GatedStore) -> None:

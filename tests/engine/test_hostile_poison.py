@@ -14,9 +14,9 @@ import pytest
 
 from streamstate.storage import SqliteStore, Status
 
-# How often the process may end: as ever, with all suspects at once, with one at a time; and once more for a sleep
-# that ends before it was durable, so that the next start has only the record.
-DEATHS_MAX = 4
+# How often the process may end: as ever, then as often as it takes to be sure; and once more for a sleep that ends
+# before it was durable, so that the next start has only the record.
+DEATHS_MAX = 7
 PROGRAM = Path(__file__).with_name("poisoned.py")
 
 
