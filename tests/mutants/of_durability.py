@@ -74,14 +74,6 @@ _COMMIT = [
         ("engine/test_commit_failure.py::test_nothing_of_a_failed_batch_leaves_and_a_restart_does_it_all",),
     ),
     Mutant(
-        "what came in while a batch was written is dropped",
-        _COMMITS,
-        "            self._release(batch, releases)\n            self.commit()\n",
-        "            self._release(batch, releases)\n            self.batch = Batch()\n            self.commit()\n",
-        "I1: acknowledged is durable",
-        ("engine/test_commit_failure.py", "engine/test_restarts.py"),
-    ),
-    Mutant(
         "what came in while a batch was written waits for another event",
         _COMMITS,
         "            self._release(batch, releases)\n            self.commit()\n",

@@ -166,14 +166,6 @@ _ONE_KEY = [
         ("engine/test_queue_overflow.py", "engine/test_memory_bounds.py"),
     ),
     Mutant(
-        "a key leaves memory before its state is durable",
-        _KEYS,
-        "if slot.holder is None and slot.batch <= durable",
-        "if slot.holder is None",
-        "K3: a slot in memory is what the store and the batches hold",
-        ("engine/test_holes_what_is_kept.py::test_a_key_stays_in_memory_until_its_last_change_is_durable",),
-    ),
-    Mutant(
         "an idempotency key is taken twice",
         _CORE,
         "            if existing is not None:\n                return existing\n",
@@ -269,8 +261,8 @@ _TURNS = [
     Mutant(
         "a result is kept from its acceptance on, not from its end",
         _EXECUTOR,
-        "expires_ms=None if kept_ms is None else now_ms + kept_ms,",
-        "expires_ms=None if kept_ms is None else inv.row.created_ms + kept_ms,",
+        "expires_ms=None if retention_ms is None else now_ms + retention_ms,",
+        "expires_ms=None if retention_ms is None else inv.row.created_ms + retention_ms,",
         "I2: retention is counted from completion",
         ("engine/test_holes_what_is_kept.py::test_a_result_is_kept_for_its_retention_from_the_end_on",),
     ),
