@@ -73,16 +73,6 @@ _COMMIT = [
         "I10: reported offsets never pass what is durable",
         ("engine/test_commit_failure.py::test_nothing_of_a_failed_batch_leaves_and_a_restart_does_it_all",),
     ),
-    Mutant(
-        "what came in while a batch was written waits for another event",
-        _COMMITS,
-        "            self._release(batch, releases)\n            self.commit()\n",
-        "            self._release(batch, releases)\n",
-        "I9: every invocation ends",
-        (
-            "engine/test_holes_what_is_kept.py::test_what_came_in_while_a_batch_was_written_is_written_without_another_event",
-        ),
-    ),
 ]
 
 _OUT = [
