@@ -191,6 +191,10 @@ class Executor:
         if inv.row.status is Status.PAUSED or inv.row.due_ms is not None or inv.is_cancelling:
             # It does not run now; if the handler goes on to wait for it, it is begun again.
             inv.backoff.pop(index, None)
+            if inv.row.status is Status.BACKING_OFF and inv.row.due_ms is None:
+                # No timer of it is left: a start after a crash must look at it.
+                inv.change(status=Status.RUNNING)
+                self._core.put(inv)
             return
         if inv.session is None and not self._enter(inv):
             return
@@ -382,14 +386,12 @@ class Executor:
             inv.inbox.appendleft(arrival)
         if inv.inbox:
             core.undelivered[inv.id] = inv
-        failure = Failure(500, summarize(error), {}, describe(error))
-        self.put_off(inv, error, failure, is_fault)
+        self.put_off(inv, error, Failure(500, summarize(error), {}, describe(error)), is_fault)
 
     def put_off(self, inv: Live, error: BaseException, failure: Failure, is_fault: bool) -> None:
         """An attempt failed: the next one after a pause, or none until a person resumes it."""
         now_ms = self._core.clock.now_ms()
-        attempt = inv.row.attempt + 1
-        first_ms = inv.row.first_failed_ms or now_ms
+        attempt, first_ms = inv.row.attempt + 1, inv.row.first_failed_ms or now_ms
         inv.change(attempt=attempt, first_failed_ms=first_ms, failure=failure)
         policy = self._policy_of(inv)
         if is_fault or policy.is_spent(attempt, now_ms - first_ms):
