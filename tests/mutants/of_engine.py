@@ -237,8 +237,8 @@ _TURNS = [
     Mutant(
         "the attempts of a handler are counted from nothing each time",
         _EXECUTOR,
-        "attempt = inv.row.attempt + 1\n        first_ms",
-        "attempt = 1\n        first_ms",
+        "attempt, first_ms = inv.row.attempt + 1,",
+        "attempt, first_ms = 1,",
         "§5: exponential backoff, at most 70 attempts",
         ("engine/test_faults.py::test_an_attempt_that_fails_is_repeated_with_backoff_and_then_paused",),
     ),
