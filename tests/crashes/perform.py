@@ -171,7 +171,7 @@ class Stage:
                         await self._until_over(process, script)
                     else:
                         process.running.engine.fail(ProcessDied())
-        except (StreamstateError, ProcessDied):
+        except StreamstateError:
             if not process.has_crashed:
                 raise
         finally:

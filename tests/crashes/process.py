@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, NoReturn, ParamSpec, TypeVar
 from streamstate import Running
 from streamstate.definitions import SubscriptionSpec
 from streamstate.engine import OutboxMessage
+from streamstate.errors import StreamstateError
 from streamstate.ingress import Connector, PartitionId, Records, Source, SourceStopped
 from streamstate.storage import Batch, Store
 from streamstate.testing import MemoryTopics, VirtualClock
@@ -66,7 +67,7 @@ class SkippingClock(VirtualClock):
         callback()
 
 
-class ProcessDied(Exception):  # what the outside sees, not an error
+class ProcessDied(StreamstateError):  # what the outside sees, not an error
     """The process is no more."""
 
 

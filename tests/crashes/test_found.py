@@ -76,3 +76,33 @@ async def test_a_child_hears_once_of_the_cancellation_of_its_caller() -> None:
         with pytest.raises(CancelledError):
             await sent.result()
     assert freed == ["r", "said"]
+
+
+@pytest.mark.xfail(strict=True, reason="a stop that hears of a failure outside of our tree leaves its tasks behind")
+async def test_a_stop_that_is_overtaken_by_a_failure_leaves_no_task_behind() -> None:
+    shop = Service("Shop")
+    begun = asyncio.Event()
+
+    @shop.handler
+    async def order(ctx: Context) -> None:
+        async def never_ends() -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+        await ctx.run("wait", never_ends)
+
+    there = asyncio.all_tasks()
+    env = Environment(App([shop], name="tests"), clock=VirtualClock())
+    await env.__aenter__()
+    await env.send(order)
+    await begun.wait()
+    stopping = asyncio.create_task(env.__aexit__())
+    await asyncio.sleep(0)
+    env.running.engine.fail(ValueError("of a connector"))
+    with pytest.raises(ValueError, match="of a connector"):
+        await stopping
+    left = asyncio.all_tasks() - there
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    assert left == set()
